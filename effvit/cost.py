@@ -1,0 +1,304 @@
+"""What a network costs, in closed form: operations as data, sums as integers.
+
+The project's number (``macs``) counts multiply-accumulates of convolutions, linear layers and
+matrix products, without biases, norms and activations: the count that reproduces the published
+tables. Every formula is written once over :data:`Count`, so that the same lines cost one network
+(Python integers, with a breakdown) or a million at once (numpy arrays, totals only).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray: TypeAlias = NDArray[np.int64]
+Count: TypeAlias = Any
+"""An ``int`` for one network, or an ``int64`` array with one entry a network."""
+
+
+class Operator(str, enum.Enum):
+    """Kinds of operation. The first three are what ``macs`` counts."""
+
+    CONVOLUTION = "convolution"
+    LINEAR = "linear"
+    MATMUL = "matmul"
+    LAYER_NORM = "layer_norm"
+    GELU = "gelu"
+    SOFTMAX = "softmax"
+    POOL = "pool"
+
+
+COUNTED = (Operator.CONVOLUTION, Operator.LINEAR, Operator.MATMUL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation of a network at one resolution and batch 1.
+
+    Attributes:
+        module: Dotted place in the network.
+        operator: What it does.
+        params: Parameters it owns.
+        macs: Multiply-accumulates; 0 for operators outside :data:`COUNTED`.
+        elements: Elements it writes.
+        bias_elements: Written elements to which a bias is added; other counters count these.
+        functional: Called as a function, not through a module; other counters treat it otherwise.
+    """
+
+    module: str
+    operator: Operator
+    params: int
+    macs: int
+    elements: int
+    bias_elements: int = 0
+    functional: bool = False
+
+
+class Ledger(Protocol):
+    """What the formulas write to."""
+
+    def add(
+        self,
+        module: str,
+        operator: Operator,
+        *,
+        params: Count = 0,
+        macs: Count = 0,
+        elements: Count = 0,
+        biased: bool = False,
+        functional: bool = False,
+        repeat: Count = 1,
+    ) -> None:
+        """Record an operation that occurs ``repeat`` times."""
+
+    def live(self, elements: Count, repeat: Count = 1) -> None:
+        """Record that so many elements are alive at once at some moment (if ``repeat > 0``)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The cost of one network at one resolution, batch 1.
+
+    Attributes:
+        params: Parameters (elements of all trainable tensors).
+        macs: Multiply-accumulates of convolutions, linear layers and matrix products.
+        activations: Elements written by those same operators.
+        peak_elements: Estimate of the elements alive at the worst moment of a forward pass
+            without gradients and with fused attention: inputs, residuals and temporaries,
+            weights not included.
+        operations: The breakdown, in order of execution.
+    """
+
+    params: int
+    macs: int
+    activations: int
+    peak_elements: int
+    operations: tuple[Operation, ...]
+
+    def peak_bytes(self, element_size: int = 4) -> int:
+        """Peak activation memory in bytes, for elements of ``element_size`` bytes."""
+        return self.peak_elements * element_size
+
+    def by_operator(self) -> dict[Operator, tuple[int, int, int]]:
+        """Sum ``(params, macs, elements)`` for each operator."""
+        return _group((op.operator, op) for op in self.operations)
+
+    def by_module(self, depth: int = 2) -> dict[str, tuple[int, int, int]]:
+        """Sum ``(params, macs, elements)`` for each module, names cut after ``depth`` parts."""
+        return _group((".".join(op.module.split(".")[:depth]), op) for op in self.operations)
+
+
+def _group(pairs: Iterable[tuple[Any, Operation]]) -> dict[Any, tuple[int, int, int]]:
+    sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for key, op in pairs:
+        entry = sums[key]
+        entry[0] += op.params
+        entry[1] += op.macs
+        entry[2] += op.elements
+    return {key: (p, m, e) for key, (p, m, e) in sums.items()}
+
+
+class OperationLedger:
+    """Keeps every operation of one network."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.peak = 0
+
+    def add(
+        self,
+        module: str,
+        operator: Operator,
+        *,
+        params: Count = 0,
+        macs: Count = 0,
+        elements: Count = 0,
+        biased: bool = False,
+        functional: bool = False,
+        repeat: Count = 1,
+    ) -> None:
+        """Record an operation; one with ``repeat=0`` does not exist in this network."""
+        if not repeat:
+            return
+        if repeat != 1:
+            raise ValueError("a breakdown names every operation; repeat must be 0 or 1")
+        bias = int(elements) if biased else 0
+        self.operations.append(
+            Operation(module, operator, int(params), int(macs), int(elements), bias, functional)
+        )
+
+    def live(self, elements: Count, repeat: Count = 1) -> None:
+        """Raise the peak."""
+        if repeat:
+            self.peak = max(self.peak, int(elements))
+
+    def total(self) -> Cost:
+        """Sum up."""
+        counted = [op for op in self.operations if op.operator in COUNTED]
+        return Cost(
+            params=sum(op.params for op in self.operations),
+            macs=sum(op.macs for op in counted),
+            activations=sum(op.elements for op in counted),
+            peak_elements=self.peak,
+            operations=tuple(self.operations),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class CostArrays:
+    """Costs of many networks, one ``int64`` entry each; fields as in :class:`Cost`."""
+
+    params: IntArray
+    macs: IntArray
+    activations: IntArray
+    peak_elements: IntArray
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+
+class ArrayLedger:
+    """Keeps running totals of many networks."""
+
+    def __init__(self, size: int) -> None:
+        self.params = np.zeros(size, np.int64)
+        self.macs = np.zeros(size, np.int64)
+        self.activations = np.zeros(size, np.int64)
+        self.peak = np.zeros(size, np.int64)
+
+    def add(
+        self,
+        module: str,  # noqa: ARG002 - totals have no modules
+        operator: Operator,
+        *,
+        params: Count = 0,
+        macs: Count = 0,
+        elements: Count = 0,
+        biased: bool = False,  # noqa: ARG002 - biases are outside the totals
+        functional: bool = False,  # noqa: ARG002
+        repeat: Count = 1,
+    ) -> None:
+        """Add ``repeat`` operations to the totals."""
+        self.params += params * repeat
+        if operator in COUNTED:
+            self.macs += macs * repeat
+            self.activations += elements * repeat
+
+    def live(self, elements: Count, repeat: Count = 1) -> None:
+        """Raise the peaks."""
+        np.maximum(self.peak, np.where(repeat > 0, elements, 0), out=self.peak)
+
+    def total(self) -> CostArrays:
+        """Sum up."""
+        return CostArrays(self.params, self.macs, self.activations, self.peak)
+
+
+def ceil_div(a: Count, b: Count) -> Count:
+    """Divide and round up, for integers and arrays."""
+    return -(-a // b)
+
+
+def smaller(a: Count, b: Count) -> Count:
+    """Minimum of two counts, keeping Python integers what they are."""
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else np.minimum(a, b)
+
+
+def add_convolution(
+    ledger: Ledger,
+    module: str,
+    *,
+    inputs: Count,
+    outputs: Count,
+    kernel: Count,
+    pixels: Count,
+    groups: Count = 1,
+    bias: bool = True,
+    repeat: Count = 1,
+) -> None:
+    """Cost a convolution with ``kernel`` taps (height x width) that writes ``pixels`` positions."""
+    taps = inputs // groups * kernel
+    ledger.add(
+        module,
+        Operator.CONVOLUTION,
+        params=outputs * (taps + bias),
+        macs=pixels * outputs * taps,
+        elements=pixels * outputs,
+        biased=bias,
+        repeat=repeat,
+    )
+
+
+def add_linear(
+    ledger: Ledger,
+    module: str,
+    *,
+    inputs: Count,
+    outputs: Count,
+    rows: Count,
+    bias: bool = True,
+    repeat: Count = 1,
+) -> None:
+    """Cost a linear layer applied to ``rows`` vectors."""
+    ledger.add(
+        module,
+        Operator.LINEAR,
+        params=outputs * (inputs + bias),
+        macs=rows * inputs * outputs,
+        elements=rows * outputs,
+        biased=bias,
+        repeat=repeat,
+    )
+
+
+def add_matmul(
+    ledger: Ledger,
+    module: str,
+    *,
+    batch: Count,
+    rows: Count,
+    inner: Count,
+    columns: Count,
+    repeat: Count = 1,
+) -> None:
+    """Cost ``batch`` products of a (rows, inner) and an (inner, columns) matrix."""
+    elements = batch * rows * columns
+    ledger.add(module, Operator.MATMUL, macs=elements * inner, elements=elements, repeat=repeat)
+
+
+def add_layer_norm(
+    ledger: Ledger, module: str, *, channels: Count, rows: Count, repeat: Count = 1
+) -> None:
+    """Cost a layer norm with scale and shift over ``rows`` vectors."""
+    ledger.add(
+        module,
+        Operator.LAYER_NORM,
+        params=2 * channels,
+        elements=rows * channels,
+        repeat=repeat,
+    )

@@ -1,0 +1,1 @@
+"""The designs: one family a file, with its configuration, cost and published variants."""

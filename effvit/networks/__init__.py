@@ -1,0 +1,1 @@
+"""The networks: one family a file, built from its configuration."""

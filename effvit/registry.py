@@ -1,0 +1,157 @@
+"""All families and published models in one visible place, and the doors that users call."""
+
+from __future__ import annotations
+
+import dataclasses
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
+from effvit.cost import Cost, CostArrays
+from effvit.designs import sepvit
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family of networks.
+
+    Attributes:
+        config: Its configuration class.
+        variants: Its published models by name.
+        cost: Closed-form cost of one network.
+        cost_many: Closed-form cost of many networks that share a design resolution.
+        network: Where its module class is, as ``"package.module:Class"``: torch is loaded only when
+            a network is built.
+    """
+
+    config: type[ModelConfig]
+    variants: Mapping[str, ModelConfig]
+    cost: Callable[[Any, Resolution | None], Cost]
+    cost_many: Callable[[Sequence[Any], Resolution | None], CostArrays]
+    network: str
+
+
+FAMILIES: dict[str, Family] = {
+    "sepvit": Family(
+        config=sepvit.SepViTConfig,
+        variants=sepvit.VARIANTS,
+        cost=sepvit.cost,
+        cost_many=lambda configs, resolution: sepvit.cost_arrays(
+            sepvit.SepViTColumns.from_configs(configs), resolution
+        ),
+        network="effvit.networks.sepvit:SepViT",
+    ),
+}
+
+ModelLike = str | ModelConfig | Mapping[str, Any]
+"""A published model's name, a configuration, or a configuration as :meth:`ModelConfig.to_dict`."""
+
+
+def list_models() -> list[str]:
+    """Names of all published models, family by family, small to large."""
+    return [name for family in FAMILIES.values() for name in family.variants]
+
+
+def model_config(name: str) -> ModelConfig:
+    """Configuration of a published model.
+
+    Raises:
+        ConfigError: No such model; the message lists the known names.
+    """
+    for family in FAMILIES.values():
+        if name in family.variants:
+            return family.variants[name]
+    raise unknown_name("model", name, list_models())
+
+
+def as_config(model: ModelLike) -> ModelConfig:
+    """Resolve a name, a configuration or its dictionary to a configuration.
+
+    Raises:
+        ConfigError: Unknown name or family, or values that break a rule.
+    """
+    if isinstance(model, ModelConfig):
+        return model
+    if isinstance(model, str):
+        return model_config(model)
+    if isinstance(model, Mapping):
+        family = model.get("family")
+        if family not in FAMILIES:
+            raise unknown_name("family", family, FAMILIES)
+        return FAMILIES[family].config.from_dict(model)
+    raise ConfigError(f"expected a model name, configuration or dictionary, got {model!r}")
+
+
+def create_model(model: ModelLike, **overrides: Any) -> nn.Module:  # noqa: ANN401 - config fields
+    """Build a network.
+
+    Args:
+        model: A name from :func:`list_models`, a configuration, or a configuration as a dictionary
+            (an entry of a run's ``pareto.json``).
+        overrides: Fields of the configuration to change, such as ``num_classes=10`` or
+            ``image_size=(512, 2048)``.
+
+    Returns:
+        The module, freshly initialised; its ``config`` attribute says what was built.
+
+    Raises:
+        ConfigError: Unknown name, unknown field, or a broken rule.
+    """
+    config = as_config(model).replace(**overrides)
+    network: type[nn.Module] = pkgutil.resolve_name(FAMILIES[config.family].network)
+    return network(config)
+
+
+def model_cost(
+    model: ModelLike, resolution: int | Sequence[int] | str | None = None, **overrides: Any  # noqa: ANN401
+) -> Cost:  # fmt: skip
+    """Cost of a network in closed form, without building it.
+
+    Args:
+        model: As for :func:`create_model`.
+        resolution: Input size, such as 224 or (512, 2048); the design resolution if not given.
+        overrides: As for :func:`create_model`.
+
+    Returns:
+        Parameters, MACs, activations and their breakdown, as exact integers for batch 1.
+    """
+    config = as_config(model).replace(**overrides)
+    size = None if resolution is None else parse_resolution(resolution)
+    return FAMILIES[config.family].cost(config, size)
+
+
+def model_costs(
+    configs: Sequence[ModelConfig], resolution: int | Sequence[int] | str | None = None
+) -> CostArrays:
+    """Cost many networks of one family and design resolution at once.
+
+    Raises:
+        ConfigError: They mix families or design resolutions, or there is none.
+    """
+    families = {config.family for config in configs}
+    if len(families) != 1:
+        raise ConfigError(f"expected networks of one family, got {sorted(families)}")
+    size = None if resolution is None else parse_resolution(resolution)
+    return FAMILIES[families.pop()].cost_many(configs, size)
+
+
+def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load weights under the names of the authors' released code.
+
+    Learned window tokens are resampled where the model's design resolution is another one.
+
+    Args:
+        model: A network from :func:`create_model`.
+        state_dict: The authors' ``state_dict``.
+
+    Raises:
+        ConfigError: Names are unknown or missing, or shapes differ; the message lists them.
+    """
+    load = getattr(model, "load_official_state_dict", None)
+    if load is None:
+        raise ConfigError(f"{type(model).__name__} has no official checkpoint names")
+    load(state_dict)
