@@ -32,6 +32,7 @@ class Operator(str, enum.Enum):
     GELU = "gelu"
     SOFTMAX = "softmax"
     POOL = "pool"
+    PARAMETER = "parameter"
 
 
 COUNTED = (Operator.CONVOLUTION, Operator.LINEAR, Operator.MATMUL)

@@ -345,8 +345,12 @@ def _block_cost(
     padded = 1 * (windows * area != pixels)
 
     attention = f"{name}.attention"
-    ledger.add(f"{attention}.token", Operator.POOL, params=design_windows * channels * learned,
-               repeat=repeat * learned)  # fmt: skip
+    ledger.add(
+        f"{name}.token",
+        Operator.PARAMETER,
+        params=design_windows * channels,
+        repeat=repeat * learned,
+    )
     add_layer_norm(
         ledger, f"{name}.norm1", channels=channels, rows=pixels + windows * token, repeat=repeat
     )

@@ -1,0 +1,520 @@
+"""SepViT: the network. Paper header, equations, configuration and cost: effvit.designs.sepvit.
+
+Shapes in this file: B images, an H x W map of C channels, N = G_h * G_w windows of M_h x M_w
+pixels, L tokens in a window (its pixels, after its window token if it has one), h heads of d
+channels. Maps are channels-last, (B, H, W, C): linear layers and norms read them as they lie, and
+convolutions see them as channels_last tensors without a copy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, trunc_normal_
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from effvit.config import ConfigError, Resolution
+from effvit.designs.sepvit import (
+    EMBEDDING_KERNELS,
+    STRIDES,
+    BlockPlan,
+    SepViTConfig,
+    StagePlan,
+    ceil_div,
+)
+from effvit.networks.layers import Attention
+
+BLOCK_NORM_EPS = 1e-6
+EMBEDDING_NORM_EPS = 1e-5
+"""Released code: 1e-6 in blocks and at the end, torch's default in embeddings and on tokens."""
+
+
+class PatchEmbedding(nn.Module):
+    """Convolution and layer norm, (B, C_in, H, W) -> (B, H / stride, W / stride, C), rounded up.
+
+    Overlapping (paper section 3.1): kernel 7, stride 4, then kernel 3, stride 2. Otherwise
+    kernel = stride, the input zero-padded at the bottom and on the right to a multiple of it.
+    """
+
+    def __init__(self, inputs: int, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.overlap = kernel != stride
+        self.conv = nn.Conv2d(inputs, channels, kernel, stride, kernel // 2 if self.overlap else 0)
+        self.norm = nn.LayerNorm(channels, eps=EMBEDDING_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.overlap:
+            bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
+            if bottom or right:
+                x = F.pad(x, (0, right, 0, bottom))
+        x = self.conv(x).permute(0, 2, 3, 1)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+class PositionEncoding(nn.Conv2d):
+    """Conditional position encoding (CPVT's PEG): depthwise 3x3 convolution and identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode positions of a (B, H, W, C) map."""
+        return x + super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class SeparableAttention(Attention):
+    """Depthwise separable self-attention (DSSA); over larger windows, grouped (GSA).
+
+    Paper section 3.3. Within windows (DSA), with window token t and pixels z, X = [t; z] normed:
+        [t'; z'] = softmax(Q K^T / sqrt(d)) V + X
+    among windows (PSA), with one value per pixel position, V_j = z'_j:
+        out_i = sum_j softmax(Q' K'^T / sqrt(d))_ij V_j + V_i,  [Q', K'] = GELU(LN(t')) W
+    then a linear projection. The shortcuts ``+ X`` and ``+ V_i`` are the released code's.
+    """
+
+    def __init__(self, channels: int, heads: int, plan: BlockPlan, shortcuts: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = plan.window
+        self.shortcuts = shortcuts
+        self.mixes = plan.representation != "none"
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.representation = (
+            nn.Conv2d(channels, channels, plan.window, groups=channels)
+            if plan.representation == "depthwise"
+            else None
+        )
+        if self.mixes:
+            self.token_norm = nn.LayerNorm(channels, eps=EMBEDDING_NORM_EPS)
+            self.token_qk = nn.Linear(channels, 2 * channels)
+
+    def grid(self, height: int, width: int) -> Resolution:
+        """Windows down and across a map."""
+        return ceil_div(height, self.window[0]), ceil_div(width, self.window[1])
+
+    def forward(self, x: Tensor, token: Tensor | None) -> Tensor:
+        """Attend within windows, then among them.
+
+        Args:
+            x: (B, H, W, C), normed.
+            token: (N, 1, C), normed; None where windows have no token.
+
+        Returns:
+            (B, H, W, C).
+        """
+        batch, height, width, channels = x.shape
+        grid = self.grid(height, width)
+        valid = self._valid(x, grid)
+        windows = self._split(x, grid)
+        if token is not None:
+            windows = torch.cat((token.expand(batch, -1, -1, -1), windows), dim=2)
+        features = self._within(windows, valid)
+        if token is not None:
+            token, features = features[:, :, 0], features[:, :, 1:]
+        if self.mixes:
+            if token is None:
+                token = self._represent(features, valid)
+            x = self._among(token, features, valid)
+        else:
+            x = features.unflatten(2, self.window)  # (B, N, M_h, M_w, C)
+        x = x.unflatten(1, grid).transpose(2, 3)
+        x = x.reshape(batch, grid[0] * self.window[0], grid[1] * self.window[1], channels)
+        return self.proj(x[:, :height, :width])  # type: ignore[no-any-return]
+
+    def _valid(self, x: Tensor, grid: Resolution) -> Tensor | None:
+        """(N, M_h * M_w), True at real pixels; None where windows divide the map."""
+        height, width = x.shape[1:3]
+        rows, columns = grid[0] * self.window[0], grid[1] * self.window[1]
+        if (rows, columns) == (height, width):
+            return None
+        down = torch.arange(rows, device=x.device) < height
+        across = torch.arange(columns, device=x.device) < width
+        real = down[:, None] & across
+        real = real.unflatten(0, (grid[0], -1)).unflatten(2, (grid[1], -1))
+        return real.transpose(1, 2).flatten(0, 1).flatten(1)
+
+    def _split(self, x: Tensor, grid: Resolution) -> Tensor:
+        """(B, H, W, C) -> (B, N, M_h * M_w, C), zero-padded at the bottom and on the right."""
+        bottom = grid[0] * self.window[0] - x.shape[1]
+        right = grid[1] * self.window[1] - x.shape[2]
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = x.unflatten(1, (grid[0], -1)).unflatten(3, (grid[1], -1))
+        return x.transpose(2, 3).flatten(1, 2).flatten(2, 3)
+
+    def _within(self, windows: Tensor, valid: Tensor | None) -> Tensor:
+        """Depthwise self-attention, (B, N, L, C) -> (B, N, L, C)."""
+        batch, count, length, channels = windows.shape
+        mask = None
+        if valid is not None:
+            tokens = valid.new_ones(count, length - valid.shape[1])
+            mask = torch.cat((tokens, valid), dim=1)[:, None, None].repeat(batch, 1, 1, 1)
+        qkv = self.qkv(windows).flatten(0, 1).unflatten(2, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = self.attend(query, key, value, mask)
+        out = out.transpose(1, 2).reshape(batch, count, length, channels)
+        return out + windows if self.shortcuts else out
+
+    def _represent(self, features: Tensor, valid: Tensor | None) -> Tensor:
+        """One vector a window from its features, (B, N, M_h * M_w, C) -> (B, N, C)."""
+        if valid is not None:
+            features = features * valid[:, :, None]
+        if self.representation is not None:
+            kernels = features.flatten(0, 1).unflatten(1, self.window).permute(0, 3, 1, 2)
+            return self.representation(kernels).flatten(1).view(  # type: ignore[no-any-return]
+                features.shape[0], features.shape[1], -1
+            )
+        if valid is None:
+            return features.mean(2)
+        return features.sum(2) / valid.sum(1)[:, None]
+
+    def _among(self, token: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
+        """Pointwise self-attention, features (B, N, M_h * M_w, C) -> (B, N, M_h, M_w, C)."""
+        batch, count, area, _ = features.shape
+        qk = self.token_qk(F.gelu(self.token_norm(token)))
+        query, key = qk.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(-1)
+        # One value vector a window and head, all its pixels side by side: (B, h, N, M_h * M_w * d).
+        value = features.unflatten(3, (self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(3)
+        if valid is None:
+            if self.shortcuts:  # the shortcut + V as an identity added to the small matrix
+                weights = weights + torch.eye(count, device=token.device, dtype=token.dtype)
+            mixed = (weights @ value).unflatten(3, (area, -1))
+        else:
+            value = value.unflatten(3, (area, -1))
+            real = valid.to(value.dtype)
+            mixed = weights @ (value * real[:, :, None]).flatten(3)
+            # Zero only at positions that no window has; those are cut off.
+            share = (weights @ real).clamp_min(torch.finfo(value.dtype).tiny)
+            mixed = mixed.unflatten(3, (area, -1)) / share[..., None]
+            if self.shortcuts:
+                mixed = mixed + value
+        mixed = mixed.unflatten(3, self.window).permute(0, 2, 3, 4, 1, 5)
+        return mixed.flatten(4)
+
+
+class Block(nn.Module):
+    """Separable attention and MLP, both pre-norm with a shortcut (paper equations 2 to 5)."""
+
+    def __init__(self, config: SepViTConfig, stage: int, plan: BlockPlan, drop_path: float) -> None:
+        super().__init__()
+        channels = config.widths[stage]
+        self.plan = plan
+        self.norm1 = nn.LayerNorm(channels, eps=BLOCK_NORM_EPS)
+        self.attention = SeparableAttention(
+            channels, config.heads[stage], plan, config.inner_shortcuts
+        )
+        self.norm2 = nn.LayerNorm(channels, eps=BLOCK_NORM_EPS)
+        self.mlp = Mlp(channels, config.hidden_widths[stage])
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        if plan.representation == "learned":
+            # Zero at first, as released: the norm's shift is then the token's query, key and value.
+            self.token = nn.Parameter(torch.zeros(plan.grid[0] * plan.grid[1], channels))
+
+    def window_tokens(self, grid: Resolution, like: Tensor) -> Tensor | None:
+        """Window tokens before the norm for a grid of windows, (N, 1, C).
+
+        Learned tokens belong to a place in the map. On another grid than the design's they are
+        resampled bilinearly, places given by window centres; on the same grid they are as learned.
+        """
+        if not self.plan.token:
+            return None
+        count = grid[0] * grid[1]
+        if self.plan.representation == "zero":
+            return like.new_zeros(count, 1, like.shape[-1])
+        return resample_tokens(self.token, self.plan.grid, grid)[:, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        token = self.window_tokens(self.attention.grid(x.shape[1], x.shape[2]), x)
+        if token is not None:
+            token = self.norm1(token)
+        x = x + self.drop_path(self.attention(self.norm1(x), token))
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+def resample_tokens(tokens: Tensor, before: Resolution, after: Resolution) -> Tensor:
+    """Resample window tokens (N, C) from one grid of windows to another, bilinearly."""
+    if before == after:
+        return tokens
+    grid = tokens.T.unflatten(1, before)[None]
+    return F.interpolate(grid, after, mode="bilinear", align_corners=False)[0].flatten(1).T
+
+
+class Stage(nn.Module):
+    """Patch embedding, blocks, and the position encoding after the first block."""
+
+    def __init__(self, config: SepViTConfig, index: int, plan: StagePlan, rates: list[float]) -> None:
+        super().__init__()
+        inputs = config.widths[index - 1] if index else config.in_channels
+        stride = STRIDES[index]
+        kernel = EMBEDDING_KERNELS[index] if config.overlapping_patch_embedding else stride
+        channels = config.widths[index]
+        self.embed = PatchEmbedding(inputs, channels, kernel, stride)
+        self.blocks = nn.ModuleList(
+            Block(config, index, block, rate)
+            for block, rate in zip(plan.blocks, rates, strict=True)
+        )
+        self.position = PositionEncoding(channels) if config.conditional_position_encoding else None
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H_in, W_in) -> (B, H, W, C)."""
+        x = self.embed(x)
+        for index, block in enumerate(self.blocks):
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if index == 0 and self.position is not None:
+                x = self.position(x)
+        return x
+
+
+class SepViT(nn.Module):
+    """A SepViT of any configuration, for images of any size from 32 pixels.
+
+    Calling it gives logits (B, num_classes). The methods follow timm's conventions for backbones.
+    """
+
+    def __init__(self, config: SepViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = config.num_classes
+        self.num_features = self.head_hidden_size = config.widths[-1]
+        self.feature_info = [
+            {"num_chs": width, "reduction": 4 << index, "module": f"stages.{index}"}
+            for index, width in enumerate(config.widths)
+        ]
+        total = sum(config.depths)
+        rates = iter(torch.linspace(0, config.drop_path_rate, total).tolist())
+        self.stages = nn.ModuleList(
+            Stage(config, index, plan, list(itertools.islice(rates, len(plan.blocks))))
+            for index, plan in enumerate(config.plan())
+        )
+        self.norm = nn.LayerNorm(self.num_features, eps=BLOCK_NORM_EPS)
+        self.head_drop = nn.Dropout(config.drop_rate)
+        self.head = self._classifier(config.num_classes)
+        self.apply(_initialise)
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """Maps of the four stages before the final norm.
+
+        Args:
+            x: (B, in_channels, H, W).
+
+        Returns:
+            Maps (B, H / s, W / s, C) for s = 4, 8, 16, 32, sides rounded up.
+        """
+        maps = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+            x = x.permute(0, 3, 1, 2)
+        return maps
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Last map after the final norm, (B, H / 32, W / 32, C)."""
+        return self.norm(self.forward_stages(x)[-1])  # type: ignore[no-any-return]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Average over positions and classify, (B, H, W, C) -> (B, num_classes)."""
+        x = self.head_drop(x.mean((1, 2)))
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Maps of chosen stages, as timm's feature extraction asks for them.
+
+        Args:
+            x: (B, in_channels, H, W).
+            indices: Stages; the last n for an integer n; all if not given.
+            norm: Apply the final norm to the last stage's map.
+            stop_early: Do not run stages after the last chosen one (needs ``intermediates_only``).
+            output_fmt: ``NCHW`` or ``NHWC``.
+            intermediates_only: Return only the maps.
+
+        Returns:
+            The maps, or the normed last map (B, H, W, C) and the maps.
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ConfigError(f"output_fmt must be NCHW or NHWC, got {output_fmt!r}")
+        last = len(self.stages) - 1
+        if indices is None:
+            chosen = list(range(last + 1))
+        elif isinstance(indices, int):
+            chosen = list(range(last + 1 - indices, last + 1))
+        else:
+            chosen = [index % (last + 1) for index in indices]
+        stages = self.stages[: max(chosen) + 1] if stop_early else self.stages
+        maps: list[Tensor] = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for index, stage in enumerate(stages):
+            y = stage(x)
+            x = y.permute(0, 3, 1, 2)
+            if index in chosen:
+                out = self.norm(y) if norm and index == last else y
+                maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
+        return maps if intermediates_only else (self.norm(x.permute(0, 2, 3, 1)), maps)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what is not needed for the maps of the chosen stages; return their indices."""
+        count = len(self.stages)
+        chosen = (
+            list(range(count - indices, count))
+            if isinstance(indices, int)
+            else [index % count for index in indices]
+        )
+        self.stages = self.stages[: max(chosen) + 1]
+        if prune_norm:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0)
+        return chosen
+
+    def get_classifier(self) -> nn.Module:
+        """The classifier."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier; ``global_pool`` can only be the average."""
+        if global_pool not in (None, "avg"):
+            raise ConfigError(f"global_pool must be avg, got {global_pool!r}")
+        self.num_classes = num_classes
+        self.config = self.config.replace(num_classes=num_classes)
+        self.head = self._classifier(num_classes)
+        self.head.apply(_initialise)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks in the backward pass instead of keeping their activations."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Window tokens and position encodings.
+
+        The released code names both, on modules where timm does not look; the intent is kept.
+        """
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.endswith((".token", ".position.weight"))
+        }
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str | list[tuple[str, None]]]:
+        """Parameter groups for layer-wise learning rates: embeddings and blocks in order."""
+        if coarse:
+            return {"stem": r"^stages\.0\.embed", "blocks": r"^stages\.(\d+)"}
+        blocks = r"^stages\.(\d+)\.(?:embed|blocks\.(\d+)|position)"
+        return {"stem": r"^stages\.0\.embed", "blocks": [(blocks, None), (r"^norm", (99999,))]}  # type: ignore[list-item]
+
+    def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load weights under the released code's names; see :mod:`effvit`."""
+        mapped = {}
+        unknown = []
+        for name, tensor in state_dict.items():
+            ours = from_official_name(name)
+            if ours is None:
+                unknown.append(name)
+            else:
+                mapped[ours] = self._fit_tokens(ours, tensor)
+        expected = self.state_dict()
+        unknown += [official_name(name) for name in mapped if name not in expected]
+        missing = [official_name(name) for name in expected if name not in mapped]
+        if unknown or missing:
+            raise ConfigError(
+                f"official checkpoint does not fit this network: unknown names {unknown}, "
+                f"missing names {missing}"
+            )
+        wrong = [
+            f"{official_name(name)} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
+            for name, tensor in mapped.items()
+            if tensor.shape != expected[name].shape
+        ]
+        if wrong:
+            raise ConfigError(f"official checkpoint does not fit this network: shapes {wrong}")
+        self.load_state_dict(mapped)
+
+    def _fit_tokens(self, name: str, tensor: Tensor) -> Tensor:
+        """Official tokens (1, N, 1, C) as ours (N', C), resampled from their square grid."""
+        if not name.endswith(".token"):
+            return tensor
+        tokens = tensor[0, :, 0]
+        stage, block = (int(number) for number in re.findall(r"\d+", name)[:2])
+        side = math.isqrt(len(tokens))
+        grid = self.config.plan()[stage].blocks[block].grid
+        if len(tokens) == grid[0] * grid[1] or side * side != len(tokens):
+            return tokens
+        return resample_tokens(tokens, (side, side), grid)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Released code: linear layers truncated normal (0.02), convolutions normal (2 / fan_out)."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+OFFICIAL_NAMES = (
+    ("patch_embeds.{}.proj.{}", "stages.{}.embed.conv.{}"),
+    ("patch_embeds.{}.norm.{}", "stages.{}.embed.norm.{}"),
+    ("pos_block.{}.proj.0.{}", "stages.{}.position.{}"),
+    ("blocks.{}.{}.win_tokens", "stages.{}.blocks.{}.token"),
+    ("blocks.{}.{}.attn.DSA_qkv.{}", "stages.{}.blocks.{}.attention.qkv.{}"),
+    ("blocks.{}.{}.attn.win_tokens_norm.{}", "stages.{}.blocks.{}.attention.token_norm.{}"),
+    ("blocks.{}.{}.attn.PSA_qk.{}", "stages.{}.blocks.{}.attention.token_qk.{}"),
+    ("blocks.{}.{}.attn.proj.{}", "stages.{}.blocks.{}.attention.proj.{}"),
+    ("blocks.{}.{}.mlp.{}.{}", "stages.{}.blocks.{}.mlp.{}.{}"),
+    ("blocks.{}.{}.{}.{}", "stages.{}.blocks.{}.{}.{}"),
+    ("norm.{}", "norm.{}"),
+    ("head.{}", "head.{}"),
+)
+"""Names in the released code and ours; a pair of braces stands for the same part in both."""
+
+
+def from_official_name(name: str) -> str | None:
+    """Our name of a tensor in the released code's ``state_dict``; None for an unknown form."""
+    return _translate(name, OFFICIAL_NAMES)
+
+
+def official_name(name: str) -> str:
+    """The released code's name of one of our tensors; ours where it has none."""
+    return _translate(name, ((ours, theirs) for theirs, ours in OFFICIAL_NAMES)) or name
+
+
+def _translate(name: str, templates: Iterable[tuple[str, str]]) -> str | None:
+    for source, target in templates:
+        match = re.fullmatch(re.escape(source).replace(r"\{\}", r"([^.]+)"), name)
+        if match:
+            return target.format(*match.groups())
+    return None
