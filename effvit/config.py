@@ -62,7 +62,9 @@ def parse_resolution(value: int | Sequence[int] | str) -> Resolution:
     except (TypeError, ValueError):
         sides = ()
     if len(sides) not in (1, 2):
-        raise ConfigError(f"resolution must be like 224 or 512x2048 (height x width), got {value!r}")
+        raise ConfigError(
+            f"resolution must be like 224 or 512x2048 (height x width), got {value!r}"
+        )
     height, width = sides[0], sides[-1]
     for side in (height, width):
         if not MIN_RESOLUTION <= side <= MAX_RESOLUTION:

@@ -33,6 +33,7 @@ class Operator(str, enum.Enum):
     SOFTMAX = "softmax"
     POOL = "pool"
     PARAMETER = "parameter"
+    RESAMPLE = "resample"
 
 
 COUNTED = (Operator.CONVOLUTION, Operator.LINEAR, Operator.MATMUL)
@@ -49,7 +50,7 @@ class Operation:
         macs: Multiply-accumulates; 0 for operators outside :data:`COUNTED`.
         elements: Elements it writes.
         bias_elements: Written elements to which a bias is added; other counters count these.
-        functional: Called as a function, not through a module; other counters treat it otherwise.
+        fused: Part of what the fused attention kernel computes, where counters do not look.
     """
 
     module: str
@@ -58,7 +59,7 @@ class Operation:
     macs: int
     elements: int
     bias_elements: int = 0
-    functional: bool = False
+    fused: bool = False
 
 
 class Ledger(Protocol):
@@ -73,7 +74,7 @@ class Ledger(Protocol):
         macs: Count = 0,
         elements: Count = 0,
         biased: bool = False,
-        functional: bool = False,
+        fused: bool = False,
         repeat: Count = 1,
     ) -> None:
         """Record an operation that occurs ``repeat`` times."""
@@ -105,6 +106,10 @@ class Cost:
     def peak_bytes(self, element_size: int = 4) -> int:
         """Peak activation memory in bytes, for elements of ``element_size`` bytes."""
         return self.peak_elements * element_size
+
+    def elements(self, operator: Operator) -> int:
+        """Elements that all operations of one kind write."""
+        return sum(op.elements for op in self.operations if op.operator is operator)
 
     def by_operator(self) -> dict[Operator, tuple[int, int, int]]:
         """Sum ``(params, macs, elements)`` for each operator."""
@@ -141,7 +146,7 @@ class OperationLedger:
         macs: Count = 0,
         elements: Count = 0,
         biased: bool = False,
-        functional: bool = False,
+        fused: bool = False,
         repeat: Count = 1,
     ) -> None:
         """Record an operation; one with ``repeat=0`` does not exist in this network."""
@@ -151,7 +156,7 @@ class OperationLedger:
             raise ValueError("a breakdown names every operation; repeat must be 0 or 1")
         bias = int(elements) if biased else 0
         self.operations.append(
-            Operation(module, operator, int(params), int(macs), int(elements), bias, functional)
+            Operation(module, operator, int(params), int(macs), int(elements), bias, fused)
         )
 
     def live(self, elements: Count, repeat: Count = 1) -> None:
@@ -195,14 +200,14 @@ class ArrayLedger:
 
     def add(
         self,
-        module: str,  # noqa: ARG002 - totals have no modules
+        module: str,  # noqa: ARG002 - totals need neither this nor the next flags
         operator: Operator,
         *,
         params: Count = 0,
         macs: Count = 0,
         elements: Count = 0,
-        biased: bool = False,  # noqa: ARG002 - biases are outside the totals
-        functional: bool = False,  # noqa: ARG002
+        biased: bool = False,  # noqa: ARG002
+        fused: bool = False,  # noqa: ARG002
         repeat: Count = 1,
     ) -> None:
         """Add ``repeat`` operations to the totals."""
@@ -285,11 +290,19 @@ def add_matmul(
     rows: Count,
     inner: Count,
     columns: Count,
+    fused: bool = False,
     repeat: Count = 1,
 ) -> None:
     """Cost ``batch`` products of a (rows, inner) and an (inner, columns) matrix."""
     elements = batch * rows * columns
-    ledger.add(module, Operator.MATMUL, macs=elements * inner, elements=elements, repeat=repeat)
+    ledger.add(
+        module,
+        Operator.MATMUL,
+        macs=elements * inner,
+        elements=elements,
+        fused=fused,
+        repeat=repeat,
+    )
 
 
 def add_layer_norm(

@@ -29,7 +29,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from effvit.config import ConfigError, ModelConfig, Resolution
+from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
 from effvit.cost import (
     ArrayLedger,
     Cost,
@@ -69,6 +69,7 @@ REPRESENTATIONS: tuple[str, ...] = get_args(WindowRepresentation)
 POINTWISE: tuple[str, ...] = get_args(PointwiseAttention)
 LEARNED, ZERO, AVERAGE, DEPTHWISE, NONE = range(len(REPRESENTATIONS))
 MULTI_WINDOW, ALWAYS, OFF = range(len(POINTWISE))
+CHOICES = {"window_representation": REPRESENTATIONS, "pointwise_attention": POINTWISE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,19 @@ class SepViTConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_stages()
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if width % heads:
+                raise ConfigError(
+                    f"width must be divisible by heads, got {width} and {heads} "
+                    f"(nearest valid width: {max(1, round(width / heads)) * heads})"
+                )
+        self._check_mlp_ratio()
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+
+    def _check_stages(self) -> None:
         for name in ("widths", "depths", "heads", "windows"):
             values = getattr(self, name)
             if len(values) != STAGES:
@@ -113,26 +127,9 @@ class SepViTConfig(ModelConfig):
         for name in ("widths", "depths", "heads"):
             if min(getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for width, heads in zip(self.widths, self.heads, strict=True):
-            if width % heads:
-                raise ConfigError(
-                    f"width must be divisible by heads, got {width} and {heads} "
-                    f"(nearest valid width: {max(1, round(width / heads)) * heads})"
-                )
         for pattern in self.windows:
             if not pattern or min(pattern) < 1:
                 raise ConfigError(f"windows must be patterns of sides >= 1, got {self.windows!r}")
-        self._check_mlp_ratio()
-        if self.window_representation not in REPRESENTATIONS:
-            raise ConfigError(
-                f"window_representation must be one of {', '.join(REPRESENTATIONS)}, "
-                f"got {self.window_representation!r}"
-            )
-        if self.pointwise_attention not in POINTWISE:
-            raise ConfigError(
-                f"pointwise_attention must be one of {', '.join(POINTWISE)}, "
-                f"got {self.pointwise_attention!r}"
-            )
 
     def _check_mlp_ratio(self) -> None:
         if not self.mlp_ratio > 0:
@@ -159,9 +156,7 @@ class SepViTConfig(ModelConfig):
         """Lay the network out: what each block is, at the design resolution."""
         stages = []
         for index, shape in enumerate(stage_maps(self.image_size)):
-            blocks = tuple(
-                self._block_plan(shape, side) for side in self.block_windows(index)
-            )
+            blocks = tuple(self._block_plan(shape, side) for side in self.block_windows(index))
             stages.append(StagePlan(shape, blocks))
         return tuple(stages)
 
@@ -256,7 +251,7 @@ def cost(config: SepViTConfig, resolution: Resolution | None = None) -> Cost:
                 heads=config.heads[index],
                 hidden=config.hidden_widths[index],
                 window=plan.window,
-                design_windows=plan.grid[0] * plan.grid[1],
+                design_grid=plan.grid,
                 representation=REPRESENTATIONS.index(plan.representation),
                 pointwise=int(plan.representation != "none"),
             )
@@ -326,7 +321,7 @@ def _block_cost(
     heads: Count,
     hidden: Count,
     window: tuple[Count, Count],
-    design_windows: Count,
+    design_grid: tuple[Count, Count],
     representation: Count,
     pointwise: Count,
     repeat: Count = 1,
@@ -337,7 +332,8 @@ def _block_cost(
     """
     pixels = shape[0] * shape[1]
     area = window[0] * window[1]
-    windows = ceil_div(shape[0], window[0]) * ceil_div(shape[1], window[1])
+    grid = ceil_div(shape[0], window[0]), ceil_div(shape[1], window[1])
+    windows = grid[0] * grid[1]
     learned = pointwise * (representation == LEARNED)
     token = learned + pointwise * (representation == ZERO)
     tokens = area + token  # in one window
@@ -348,8 +344,15 @@ def _block_cost(
     ledger.add(
         f"{name}.token",
         Operator.PARAMETER,
-        params=design_windows * channels,
+        params=design_grid[0] * design_grid[1] * channels,
         repeat=repeat * learned,
+    )
+    resampled = 1 - (grid[0] == design_grid[0]) * (grid[1] == design_grid[1])
+    ledger.add(
+        f"{name}.resampling",
+        Operator.RESAMPLE,
+        elements=windows * channels,
+        repeat=repeat * learned * resampled,
     )
     add_layer_norm(
         ledger, f"{name}.norm1", channels=channels, rows=pixels + windows * token, repeat=repeat
@@ -369,6 +372,7 @@ def _block_cost(
         rows=tokens,
         inner=channels // heads,
         columns=tokens,
+        fused=True,
         repeat=repeat,
     )
     ledger.add(
@@ -384,6 +388,7 @@ def _block_cost(
         rows=tokens,
         inner=tokens,
         columns=channels // heads,
+        fused=True,
         repeat=repeat,
     )
     add_convolution(
@@ -403,7 +408,6 @@ def _block_cost(
         f"{attention}.token_gelu",
         Operator.GELU,
         elements=windows * channels,
-        functional=True,
         repeat=mixing,
     )
     add_linear(
@@ -534,9 +538,7 @@ class SepViTColumns:
             representation=np.array(
                 [REPRESENTATIONS.index(c.window_representation) for c in configs], np.int64
             ),
-            pointwise=np.array(
-                [POINTWISE.index(c.pointwise_attention) for c in configs], np.int64
-            ),
+            pointwise=np.array([POINTWISE.index(c.pointwise_attention) for c in configs], np.int64),
             overlap=np.array([c.overlapping_patch_embedding for c in configs], np.int64),
             position=np.array([c.conditional_position_encoding for c in configs], np.int64),
             image_size=image_size,
@@ -558,16 +560,15 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
     ledger = ArrayLedger(len(columns))
     maps = stage_maps(resolution or columns.image_size)
     inputs: Count = columns.in_channels
-    for stage, (shape, design) in enumerate(
-        zip(maps, stage_maps(columns.image_size), strict=True)
-    ):
+    for stage, (shape, design) in enumerate(zip(maps, stage_maps(columns.image_size), strict=True)):
         channels = columns.widths[:, stage]
         _embedding_cost(ledger, "", stage, inputs, channels, shape, columns.overlap)
         _position_cost(ledger, "", channels, shape, columns.position)
         for kind in range(columns.windows.shape[2]):
             side = columns.windows[:, stage, kind]
             window = (smaller(side, design[0]), smaller(side, design[1]))
-            windows = ceil_div(design[0], window[0]) * ceil_div(design[1], window[1])
+            grid = ceil_div(design[0], window[0]), ceil_div(design[1], window[1])
+            several = grid[0] * grid[1] > 1
             _block_cost(
                 ledger,
                 "",
@@ -576,13 +577,12 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
                 heads=columns.heads[:, stage],
                 hidden=columns.hidden[:, stage],
                 window=window,
-                design_windows=windows,
+                design_grid=grid,
                 representation=columns.representation,
                 pointwise=(columns.representation != NONE)
-                * ((columns.pointwise == ALWAYS)
-                   | ((columns.pointwise == MULTI_WINDOW) & (windows > 1))),
+                * ((columns.pointwise == ALWAYS) | (columns.pointwise == MULTI_WINDOW) & several),
                 repeat=columns.counts[:, stage, kind],
-            )  # fmt: skip
+            )
         inputs = channels
     _head_cost(ledger, inputs, maps[-1], columns.num_classes)
     return ledger.total()
@@ -591,9 +591,7 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
 # --- published variants -------------------------------------------------------------------------
 
 VARIANTS: dict[str, SepViTConfig] = {
-    "sepvit_lite": SepViTConfig(
-        widths=(32, 64, 128, 256), depths=(1, 2, 6, 2), heads=(1, 2, 4, 8)
-    ),
+    "sepvit_lite": SepViTConfig(widths=(32, 64, 128, 256), depths=(1, 2, 6, 2), heads=(1, 2, 4, 8)),
     "sepvit_tiny": SepViTConfig(
         widths=(96, 192, 384, 768), depths=(1, 2, 6, 2), heads=(3, 6, 12, 24), drop_path_rate=0.2
     ),

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from effvit.config import ConfigError, Resolution
+from effvit.cost import ceil_div
 from effvit.designs.sepvit import (
     EMBEDDING_KERNELS,
     STRIDES,
     BlockPlan,
     SepViTConfig,
     StagePlan,
-    ceil_div,
 )
 from effvit.networks.layers import Attention
 
@@ -50,23 +50,13 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=EMBEDDING_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Embed patches."""
         if not self.overlap:
             bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
             if bottom or right:
                 x = F.pad(x, (0, right, 0, bottom))
         x = self.conv(x).permute(0, 2, 3, 1)
-        return self.norm(x)  # type: ignore[no-any-return]
-
-
-class PositionEncoding(nn.Conv2d):
-    """Conditional position encoding (CPVT's PEG): depthwise 3x3 convolution and identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode positions of a (B, H, W, C) map."""
-        return x + super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.norm(x)
 
 
 class SeparableAttention(Attention):
@@ -94,6 +84,7 @@ class SeparableAttention(Attention):
         )
         if self.mixes:
             self.token_norm = nn.LayerNorm(channels, eps=EMBEDDING_NORM_EPS)
+            self.token_act = nn.GELU()
             self.token_qk = nn.Linear(channels, 2 * channels)
 
     def grid(self, height: int, width: int) -> Resolution:
@@ -127,7 +118,7 @@ class SeparableAttention(Attention):
             x = features.unflatten(2, self.window)  # (B, N, M_h, M_w, C)
         x = x.unflatten(1, grid).transpose(2, 3)
         x = x.reshape(batch, grid[0] * self.window[0], grid[1] * self.window[1], channels)
-        return self.proj(x[:, :height, :width])  # type: ignore[no-any-return]
+        return self.proj(x[:, :height, :width].contiguous())
 
     def _valid(self, x: Tensor, grid: Resolution) -> Tensor | None:
         """(N, M_h * M_w), True at real pixels; None where windows divide the map."""
@@ -169,8 +160,10 @@ class SeparableAttention(Attention):
             features = features * valid[:, :, None]
         if self.representation is not None:
             kernels = features.flatten(0, 1).unflatten(1, self.window).permute(0, 3, 1, 2)
-            return self.representation(kernels).flatten(1).view(  # type: ignore[no-any-return]
-                features.shape[0], features.shape[1], -1
+            return (
+                self.representation(kernels)
+                .flatten(1)
+                .view(features.shape[0], features.shape[1], -1)
             )
         if valid is None:
             return features.mean(2)
@@ -178,8 +171,8 @@ class SeparableAttention(Attention):
 
     def _among(self, token: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         """Pointwise self-attention, features (B, N, M_h * M_w, C) -> (B, N, M_h, M_w, C)."""
-        batch, count, area, _ = features.shape
-        qk = self.token_qk(F.gelu(self.token_norm(token)))
+        count, area = features.shape[1:3]
+        qk = self.token_qk(self.token_act(self.token_norm(token)))
         query, key = qk.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         weights = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(-1)
         # One value vector a window and head, all its pixels side by side: (B, h, N, M_h * M_w * d).
@@ -217,7 +210,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         if plan.representation == "learned":
             # Zero at first, as released: the norm's shift is then the token's query, key and value.
-            self.token = nn.Parameter(torch.zeros(plan.grid[0] * plan.grid[1], channels))
+            self.token = nn.Parameter(torch.zeros(plan.grid[0] * plan.grid[1], 1, channels))
 
     def window_tokens(self, grid: Resolution, like: Tensor) -> Tensor | None:
         """Window tokens before the norm for a grid of windows, (N, 1, C).
@@ -230,7 +223,7 @@ class Block(nn.Module):
         count = grid[0] * grid[1]
         if self.plan.representation == "zero":
             return like.new_zeros(count, 1, like.shape[-1])
-        return resample_tokens(self.token, self.plan.grid, grid)[:, None]
+        return resample_tokens(self.token, self.plan.grid, grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -238,21 +231,27 @@ class Block(nn.Module):
         if token is not None:
             token = self.norm1(token)
         x = x + self.drop_path(self.attention(self.norm1(x), token))
-        return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 def resample_tokens(tokens: Tensor, before: Resolution, after: Resolution) -> Tensor:
-    """Resample window tokens (N, C) from one grid of windows to another, bilinearly."""
+    """Resample window tokens (N, 1, C) from one grid of windows to another, bilinearly."""
     if before == after:
         return tokens
-    grid = tokens.T.unflatten(1, before)[None]
-    return F.interpolate(grid, after, mode="bilinear", align_corners=False)[0].flatten(1).T
+    grid = tokens.permute(1, 2, 0).unflatten(2, before)
+    grid = F.interpolate(grid, after, mode="bilinear", align_corners=False)
+    return grid.flatten(2).permute(2, 0, 1)
 
 
 class Stage(nn.Module):
-    """Patch embedding, blocks, and the position encoding after the first block."""
+    """Patch embedding and blocks; after the first block the conditional position encoding.
 
-    def __init__(self, config: SepViTConfig, index: int, plan: StagePlan, rates: list[float]) -> None:
+    The encoding (CPE, the PEG of CPVT) is a depthwise 3x3 convolution added to the map.
+    """
+
+    def __init__(
+        self, config: SepViTConfig, index: int, plan: StagePlan, rates: list[float]
+    ) -> None:
         super().__init__()
         inputs = config.widths[index - 1] if index else config.in_channels
         stride = STRIDES[index]
@@ -263,19 +262,21 @@ class Stage(nn.Module):
             Block(config, index, block, rate)
             for block, rate in zip(plan.blocks, rates, strict=True)
         )
-        self.position = PositionEncoding(channels) if config.conditional_position_encoding else None
+        self.position = (
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+            if config.conditional_position_encoding
+            else None
+        )
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H_in, W_in) -> (B, H, W, C)."""
         x = self.embed(x)
         for index, block in enumerate(self.blocks):
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            recompute = self.grad_checkpointing
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
             if index == 0 and self.position is not None:
-                x = self.position(x)
+                x = x + self.position(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x
 
 
@@ -300,7 +301,7 @@ class SepViT(nn.Module):
             Stage(config, index, plan, list(itertools.islice(rates, len(plan.blocks))))
             for index, plan in enumerate(config.plan())
         )
-        self.norm = nn.LayerNorm(self.num_features, eps=BLOCK_NORM_EPS)
+        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=BLOCK_NORM_EPS)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._classifier(config.num_classes)
         self.apply(_initialise)
@@ -327,7 +328,7 @@ class SepViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Last map after the final norm, (B, H / 32, W / 32, C)."""
-        return self.norm(self.forward_stages(x)[-1])  # type: ignore[no-any-return]
+        return self.norm(self.forward_stages(x)[-1])
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Average over positions and classify, (B, H, W, C) -> (B, num_classes)."""
@@ -412,8 +413,9 @@ class SepViT(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks in the backward pass instead of keeping their activations."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Window tokens and position encodings.
@@ -464,7 +466,7 @@ class SepViT(nn.Module):
         """Official tokens (1, N, 1, C) as ours (N', C), resampled from their square grid."""
         if not name.endswith(".token"):
             return tensor
-        tokens = tensor[0, :, 0]
+        tokens = tensor[0]
         stage, block = (int(number) for number in re.findall(r"\d+", name)[:2])
         side = math.isqrt(len(tokens))
         grid = self.config.plan()[stage].blocks[block].grid
