@@ -134,6 +134,7 @@ class SepViTConfig(ModelConfig):
     def _check_mlp_ratio(self) -> None:
         if not self.mlp_ratio > 0:
             raise ConfigError(f"mlp_ratio must be positive, got {self.mlp_ratio!r}")
+        object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))  # 4 and 4.0 are one network
         for width in self.widths:
             hidden = width * self.mlp_ratio
             if hidden != int(hidden):
