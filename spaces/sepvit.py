@@ -1,0 +1,473 @@
+"""The space of SepViT variants (family: :mod:`effvit.designs.sepvit`).
+
+How its distinct networks are counted without listing them. Widths and head width make *shapes*;
+window size, group count, depths and attention patterns make, stage by stage, *sequences*: the
+window sides of the stage's blocks, cut to its map. All stages share one window size and one group
+count, here called a *pair*. A sequence may come from several pairs, and sequences of four stages
+form a network exactly when at least one pair makes all four. With the pairs of a sequence as a bit
+mask, that is: the bitwise "and" of the four masks is not 0. Sequences with equal masks behave
+alike, so the count sums products over classes of them, not over the sequences themselves.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple, TypeAlias, cast
+
+from effvit import ModelConfig
+from effvit.config import Resolution
+from effvit.cost import ceil_div
+from effvit.designs.sepvit import (
+    REPRESENTATIONS,
+    STAGES,
+    SepViTConfig,
+    WindowRepresentation,
+    stage_maps,
+)
+from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
+
+Sides: TypeAlias = tuple[int, ...]
+"""Window side of each block of a stage, in pixels of the stage's map, cut to it: a sequence."""
+
+Pair: TypeAlias = tuple[int, int]
+"""Window size and group count."""
+
+MAX_PADDING = 0.5
+"""Positions that padding may add to a stage's map, as a share of the map's own."""
+
+DSSA, ALTERNATE, GSA = ATTENTION = ("dssa", "alternate", "gsa")
+"""Attention of a stage's blocks: all DSSA; DSSA, GSA, DSSA, ... as published; all GSA."""
+
+
+def _each_stage(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{stage + 1}" for stage in range(STAGES))
+
+
+WIDTHS, DEPTHS, ATTENTIONS = map(_each_stage, ("width", "depth", "attention"))
+
+_WIDTH_VALUES = (range(32, 129, 32), range(64, 257, 32), range(128, 513, 64), range(256, 1025, 128))
+_DEPTH_VALUES = (range(1, 4), range(1, 5), range(2, 15, 2), range(1, 4))
+
+
+def _stage_axes(names: tuple[str, ...], values: tuple[range, ...], what: str) -> tuple[Axis, ...]:
+    return tuple(
+        Axis(name, tuple(steps), f"{what} stage {stage}")
+        for stage, (name, steps) in enumerate(zip(names, values, strict=True), start=1)
+    )
+
+
+_SEARCHED = (
+    "widths",
+    "depths",
+    "heads",
+    "windows",
+    "mlp_ratio",
+    "window_representation",
+    "pointwise_attention",
+)
+"""Fields of the configuration that the axes set; the others stay at their defaults."""
+
+
+class _Network(NamedTuple):
+    """All that tells one network of the space from another."""
+
+    widths: tuple[int, ...]
+    heads: tuple[int, ...]
+    mlp_ratio: float
+    windows: tuple[Sides, ...]
+    representation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    """The valid sequences of one stage.
+
+    Attributes:
+        shape: Height and width of the stage's map.
+        sequence: The sequence that ``(window size, group count, depth, attention)`` make.
+        sources: Where each sequence comes from: attention patterns by pair.
+    """
+
+    shape: Resolution
+    sequence: Mapping[tuple[Value, ...], Sides]
+    sources: Mapping[Sides, Mapping[Pair, list[str]]]
+
+    def several(self, sides: Sides) -> bool:
+        """Whether any block has several windows, so that it mixes among them."""
+        height, width = self.shape
+        return any(side < height or side < width for side in sides)
+
+    def nearest(self, sides: Sides) -> Sides:
+        """The valid sequence that differs least in depth, then in window sides."""
+        return min(
+            self.sources,
+            key=lambda other: (
+                abs(len(other) - len(sides)),
+                sum(abs(a - b) for a, b in zip(other, sides, strict=False)),
+            ),
+        )
+
+
+class _Class(NamedTuple):
+    """Sequences of a stage that come from the same pairs and agree in having several windows."""
+
+    pairs: int
+    several: bool
+    members: list[Sides]
+
+
+class _Bundle(NamedTuple):
+    """Networks' windows that are the product of one class a stage, and what may represent them."""
+
+    sequences: tuple[list[Sides], ...]
+    representations: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return math.prod(map(len, self.sequences)) * len(self.representations)
+
+
+class SepViTSpace(Space):
+    """SepViT variants: everything the axes do not name is as in :class:`SepViTConfig`'s defaults.
+
+    Distinct networks are those whose canonical configurations differ. Choices collapse where
+
+    - a window is larger than the map, which then is the window;
+    - a pattern has no GSA block, or only GSA blocks, and so reads one product of window size and
+      group count, or none of the group count;
+    - no block has several windows, so that nothing reads the window representation.
+    """
+
+    name: ClassVar[str] = "sepvit"
+    AXES: ClassVar[tuple[Axis, ...]] = (
+        *_stage_axes(WIDTHS, _WIDTH_VALUES, "channels of"),
+        *_stage_axes(DEPTHS, _DEPTH_VALUES, "blocks of"),
+        Axis("window_size", (4, 7, 8, 14), "side of a DSSA window in pixels of the stage's map"),
+        Axis("group_count", (2, 3, 4), "windows along a side that GSA gathers into one"),
+        *(
+            Axis(name, ATTENTION, f"attention of stage {stage}'s blocks")
+            for stage, name in enumerate(ATTENTIONS, start=1)
+        ),
+        Axis("window_representation", REPRESENTATIONS, "what stands for a window among windows"),
+        Axis("mlp_ratio", (2, 3, 4), "hidden width of the MLP over channels"),
+        Axis("head_width", (16, 24, 32, 64), "channels of an attention head, in all stages"),
+    )
+
+    def _make_rules(self) -> tuple[Rule, ...]:
+        maps = stage_maps(self.resolution)
+        return (
+            *(_growing_rule(stage) for stage in range(1, STAGES)),
+            *(_head_rule(stage) for stage in range(STAGES)),
+            *(_padding_rule(stage, shape) for stage, shape in enumerate(maps)),
+        )
+
+    # --- tables, made once ----------------------------------------------------------------------
+
+    @functools.cached_property
+    def _shapes(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Valid widths and heads of the four stages."""
+        return [_shape(choices) for choices in self._valid_choices("head_width", *WIDTHS)]
+
+    @functools.cached_property
+    def _stages(self) -> tuple[_Stage, ...]:
+        return tuple(self._stage(stage) for stage in range(STAGES))
+
+    def _stage(self, stage: int) -> _Stage:
+        shape = stage_maps(self.resolution)[stage]
+        names = ("window_size", "group_count", DEPTHS[stage], ATTENTIONS[stage])
+        made: dict[tuple[Value, ...], Sides] = {}
+        sources: dict[Sides, dict[Pair, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for choices in self._valid_choices(*names):
+            sides = tuple(min(side, max(shape)) for side in block_sides(choices, stage))
+            made[tuple(choices.values())] = sides
+            sources[sides][_pair(choices)].append(str(choices[ATTENTIONS[stage]]))
+        return _Stage(shape, made, sources)
+
+    @functools.cached_property
+    def _pairs(self) -> tuple[Pair, ...]:
+        return tuple(map(_pair, self._valid_choices("window_size", "group_count")))
+
+    def _classes(self, stage: _Stage) -> list[_Class]:
+        """Group a stage's sequences."""
+        classes: dict[tuple[int, bool], list[Sides]] = defaultdict(list)
+        for sides, sources in stage.sources.items():
+            pairs = sum(1 << bit for bit, pair in enumerate(self._pairs) if pair in sources)
+            classes[pairs, stage.several(sides)].append(sides)
+        return [_Class(*key, members) for key, members in classes.items()]
+
+    @functools.cached_property
+    def _bundles(self) -> list[_Bundle]:
+        """All networks' windows and representations, each once."""
+        every = (1 << len(self._pairs)) - 1
+        partial: list[tuple[int, bool, tuple[list[Sides], ...]]] = [(every, False, ())]
+        for stage in self._stages:
+            partial = [
+                (pairs & kind.pairs, several or kind.several, (*sequences, kind.members))
+                for (pairs, several, sequences), kind in itertools.product(
+                    partial, self._classes(stage)
+                )
+                if pairs & kind.pairs
+            ]
+        names = tuple(map(str, self._axis["window_representation"].values))
+        return [
+            _Bundle(sequences, names if several else ("none",)) for _, several, sequences in partial
+        ]
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        """How many windows and representations the bundles hold up to and with each."""
+        return list(itertools.accumulate(bundle.total for bundle in self._bundles))
+
+    @functools.cached_property
+    def _ratios(self) -> tuple[float, ...]:
+        return tuple(map(float, self._axis["mlp_ratio"].values))
+
+    # --- networks -------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Exact number of distinct valid networks."""
+        return len(self._shapes) * len(self._ratios) * (self._ends[-1] if self._ends else 0)
+
+    def unrank(self, index: int) -> SepViTConfig:
+        """Return a network by its number, 0 to ``size() - 1``."""
+        if not 0 <= index < self.size():
+            raise IndexError(f"network numbers are 0 to {self.size() - 1}, got {index}")
+        index, shape = divmod(index, len(self._shapes))
+        index, ratio = divmod(index, len(self._ratios))
+        place = bisect.bisect_right(self._ends, index)
+        bundle = self._bundles[place]
+        index -= self._ends[place - 1] if place else 0
+        index, name = divmod(index, len(bundle.representations))
+        windows = []
+        for sequences in bundle.sequences:
+            index, member = divmod(index, len(sequences))
+            windows.append(sequences[member])
+        return self._config(
+            _Network(
+                *self._shapes[shape],
+                self._ratios[ratio],
+                tuple(windows),
+                bundle.representations[name],
+            )
+        )
+
+    def _config(self, network: _Network) -> SepViTConfig:
+        mixes = network.representation != "none"
+        return SepViTConfig(
+            image_size=self.resolution,
+            widths=network.widths,
+            depths=tuple(map(len, network.windows)),
+            heads=network.heads,
+            windows=network.windows,
+            mlp_ratio=network.mlp_ratio,
+            window_representation=cast("WindowRepresentation", network.representation),
+            pointwise_attention="multi_window" if mixes else "off",
+        )
+
+    def _identity(self, choices: Choices) -> _Network:
+        size, groups = _pair(choices)
+        windows = tuple(
+            stage.sequence[size, groups, choices[depth], choices[attention]]
+            for stage, depth, attention in zip(self._stages, DEPTHS, ATTENTIONS, strict=True)
+        )
+        mixes = any(map(_Stage.several, self._stages, windows))
+        return _Network(
+            *_shape(choices),
+            float(choices["mlp_ratio"]),
+            windows,
+            str(choices["window_representation"]) if mixes else "none",
+        )
+
+    def _build(self, choices: Choices) -> SepViTConfig:
+        return self._config(self._identity(choices))
+
+    # --- the way back ---------------------------------------------------------------------------
+
+    def encodings(self, config: ModelConfig) -> Iterator[Choices]:
+        """All valid choices that make this same network, in a fixed order."""
+        if not isinstance(config, SepViTConfig):
+            raise InvalidVariant(f"space sepvit holds family sepvit, got family {config.family}")
+        network = config.canonical()
+        fixed = self._locate_shape(network)
+        windows = tuple(network.block_windows(stage) for stage in range(STAGES))
+        pairs = self._locate_windows(windows)
+        mixes = any(map(_Stage.several, self._stages, windows))
+        representation = self._axis["window_representation"]
+        if mixes:
+            representation.write(network.window_representation)
+        names = (network.window_representation,) if mixes else representation.values
+        self._check_rest(network)
+        return (
+            {**fixed, **made, "window_representation": name}
+            for pair in pairs
+            for made in self._window_choices(windows, pair)
+            for name in names
+        )
+
+    def _locate_shape(self, config: SepViTConfig) -> dict[str, Value]:
+        """Read the axes off a configuration that it shows directly."""
+        heads = {width // count for width, count in zip(config.widths, config.heads, strict=True)}
+        if len(heads) != 1:
+            raise InvalidVariant(f"all stages share one head_width, got {sorted(heads)}")
+        found: dict[str, Value] = {
+            **dict(zip(WIDTHS, config.widths, strict=True)),
+            **dict(zip(DEPTHS, config.depths, strict=True)),
+            "head_width": heads.pop(),
+        }
+        for name, value in (*found.items(), ("mlp_ratio", config.mlp_ratio)):
+            self._axis[name].write(value)
+        found["mlp_ratio"] = int(config.mlp_ratio)
+        for rule in self.rules:
+            if found.keys() >= set(rule.reads) and not rule.holds(found):
+                raise InvalidVariant(f"{rule.statement(found)} ({rule.reason})")
+        return found
+
+    def _locate_windows(self, windows: tuple[Sides, ...]) -> list[Pair]:
+        """Pairs that make these windows."""
+        for number, (stage, sides) in enumerate(zip(self._stages, windows, strict=True), start=1):
+            if sides not in stage.sources:
+                raise InvalidVariant(
+                    f"stage {number}'s windows must come from a window_size, group_count and "
+                    f"attention of the space and pad no more than it allows, got {sides} "
+                    f"(nearest valid: {stage.nearest(sides)})"
+                )
+        pairs = [
+            pair
+            for pair in self._pairs
+            if all(
+                pair in stage.sources[sides]
+                for stage, sides in zip(self._stages, windows, strict=True)
+            )
+        ]
+        if not pairs:
+            raise InvalidVariant(
+                "all stages must share one window_size and group_count of the space, got windows "
+                f"{windows}"
+            )
+        return pairs
+
+    def _window_choices(self, windows: tuple[Sides, ...], pair: Pair) -> Iterator[dict[str, Value]]:
+        """All attention patterns that make these windows from a pair."""
+        patterns = (
+            stage.sources[sides][pair] for stage, sides in zip(self._stages, windows, strict=True)
+        )
+        for attention in itertools.product(*patterns):
+            yield {
+                "window_size": pair[0],
+                "group_count": pair[1],
+                **dict(zip(ATTENTIONS, attention, strict=True)),
+            }
+
+    def _check_rest(self, config: SepViTConfig) -> None:
+        """Check that what no axis names is as in the space."""
+        own = self.unrank(0)
+        for name in config.field_names():
+            if name in _SEARCHED or name in config.TRAINING_FIELDS:
+                continue
+            if getattr(config, name) != getattr(own, name):
+                raise InvalidVariant(
+                    f"{name} must be {getattr(own, name)!r} in this space, "
+                    f"got {getattr(config, name)!r}"
+                )
+        if config.pointwise_attention == "always":
+            raise InvalidVariant(
+                "pointwise_attention must be multi_window or off in this space, got 'always' with "
+                "single-window blocks"
+            )
+
+
+# --- what choices mean --------------------------------------------------------------------------
+
+
+def _pair(choices: Choices) -> Pair:
+    return int(choices["window_size"]), int(choices["group_count"])
+
+
+def _shape(choices: Choices) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Widths and heads of the four stages."""
+    widths = tuple(int(choices[name]) for name in WIDTHS)
+    return widths, tuple(width // int(choices["head_width"]) for width in widths)
+
+
+def block_sides(choices: Choices, stage: int) -> Sides:
+    """Window side of each block of a stage, not yet cut to the map.
+
+    Args:
+        choices: At least window size, group count, and the stage's depth and attention.
+        stage: 0 to 3.
+    """
+    size, groups = _pair(choices)
+    pattern = {DSSA: (size,), ALTERNATE: (size, size * groups), GSA: (size * groups,)}[
+        str(choices[ATTENTIONS[stage]])
+    ]
+    return tuple(itertools.islice(itertools.cycle(pattern), int(choices[DEPTHS[stage]])))
+
+
+def padded_map(shape: Resolution, side: int) -> Resolution:
+    """Height and width of a map after padding to whole windows, which are cut to the map first."""
+    height, width = (ceil_div(length, min(side, length)) * min(side, length) for length in shape)
+    return height, width
+
+
+# --- rules --------------------------------------------------------------------------------------
+
+
+def _growing_rule(stage: int) -> Rule:
+    before, after = WIDTHS[stage - 1], WIDTHS[stage]
+    return Rule(
+        name=f"{after}_grows",
+        reason="widths never shrink from stage to stage, as positions become fewer",
+        reads=(before, after),
+        holds=lambda choices: int(choices[before]) <= int(choices[after]),
+        statement=lambda choices: (
+            f"{after} must be at least {before}, got {choices[after]} after {choices[before]}"
+        ),
+    )
+
+
+def _head_rule(stage: int) -> Rule:
+    name = WIDTHS[stage]
+    return Rule(
+        name=f"{name}_splits",
+        reason="attention splits channels evenly over heads",
+        reads=(name, "head_width"),
+        holds=lambda choices: int(choices[name]) % int(choices["head_width"]) == 0,
+        statement=lambda choices: (
+            f"{name} must be divisible by head_width, "
+            f"got {choices[name]} and {choices['head_width']}"
+        ),
+    )
+
+
+def _padding_rule(stage: int, shape: Resolution) -> Rule:
+    area = shape[0] * shape[1]
+
+    def added(choices: Choices) -> tuple[float, int]:
+        """Largest share that padding adds to the map, and the window side that does."""
+        return max(
+            (math.prod(padded_map(shape, side)) / area - 1, side)
+            for side in set(block_sides(choices, stage))
+        )
+
+    def statement(choices: Choices) -> str:
+        share, side = added(choices)
+        height, width = padded_map(shape, side)
+        return (
+            f"stage {stage + 1}'s windows may add at most {MAX_PADDING:.1%} positions to its map, "
+            f"got {share:.1%} from windows of {side} on {shape[0]} x {shape[1]} "
+            f"(padded to {height} x {width})"
+        )
+
+    return Rule(
+        name=f"padding_{stage + 1}",
+        reason="padded positions cost what real ones cost and are thrown away",
+        reads=("window_size", "group_count", ATTENTIONS[stage], DEPTHS[stage]),
+        holds=lambda choices: added(choices)[0] <= MAX_PADDING,
+        statement=statement,
+    )

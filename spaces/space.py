@@ -1,0 +1,444 @@
+"""What a search space is: axes, rules, and the distinct networks they make.
+
+A choice is one value for every axis. Choices that break no :class:`Rule` make a network; several
+choices may make the same one (a larger window than the map is the whole map, a group count that no
+block reads changes nothing). A space counts, samples and walks *networks*, not choices: each once,
+always in canonical form, so that equal networks are equal configurations.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import difflib
+import functools
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import BaseTrial
+
+from effvit import ModelConfig, list_models, model_config
+from effvit.config import ConfigError, parse_resolution, unknown_name
+
+Value: TypeAlias = int | str
+"""A value of an axis: an integer of an ordered axis, a name of a categorical one."""
+
+Choices: TypeAlias = Mapping[str, Value]
+"""A value for each axis, by the axis' name."""
+
+Parameters: TypeAlias = Mapping[str, Value]
+"""The same as Optuna holds it: by :attr:`Axis.parameter`, some values as positions."""
+
+
+class InvalidVariant(ConfigError):  # noqa: N818 - says what is invalid; the base says it is an error
+    """Choices make no valid network of the space; the message holds the reasons."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One thing that a space varies.
+
+    Attributes:
+        name: Name of the axis.
+        values: What it may be: ascending integers (an ordered axis) or names (a categorical one).
+        description: What it is, in one line, with its unit.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    description: str
+
+    def __post_init__(self) -> None:
+        kinds = {type(value) for value in self.values}
+        if kinds not in ({int}, {str}) or len(set(self.values)) != len(self.values):
+            raise ConfigError(
+                f"axis {self.name} needs distinct values, all integers or all names, "
+                f"got {self.values!r}"
+            )
+        if self.ordered and list(self.values) != sorted(self.values):
+            raise ConfigError(
+                f"axis {self.name} needs ascending values, got {self.values!r} "
+                f"(nearest valid: {tuple(sorted(self.values))!r})"
+            )
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values have an order: then they are integers."""
+        return isinstance(self.values[0], int)
+
+    @functools.cached_property
+    def distribution(self) -> BaseDistribution:
+        """The axis for Optuna.
+
+        Ordered values are integers: themselves where evenly spaced, else their positions from 0,
+        so that samplers see neighbouring values at equal distances.
+        """
+        if not self.ordered:
+            return CategoricalDistribution(self.values)
+        codes = self._codes
+        step = int(codes[1]) - int(codes[0]) if len(codes) > 1 else 1
+        return IntDistribution(int(codes[0]), int(codes[-1]), step=step)
+
+    @property
+    def parameter(self) -> str:
+        """Name of Optuna's parameter; it says so where values are given as positions."""
+        return self.name if self._codes == self.values else f"{self.name}_index"
+
+    @functools.cached_property
+    def _codes(self) -> tuple[Value, ...]:
+        """What Optuna holds for each value."""
+        steps = (
+            {int(b) - int(a) for a, b in itertools.pairwise(self.values)} if self.ordered else ()
+        )
+        return self.values if len(steps) <= 1 else tuple(range(len(self.values)))
+
+    def suggest(self, trial: BaseTrial) -> Value:
+        """Let a trial choose; returns what Optuna holds for the value."""
+        distribution = self.distribution
+        if isinstance(distribution, IntDistribution):
+            low, high = distribution.low, distribution.high
+            return trial.suggest_int(self.parameter, low, high, step=distribution.step)
+        return str(trial.suggest_categorical(self.parameter, self.values))
+
+    def read(self, code: object) -> Value:
+        """Return the value for what Optuna holds.
+
+        Raises:
+            InvalidVariant: There is no such value; the message offers the nearest.
+        """
+        return self.values[self._position(self.parameter, self._codes, code)]
+
+    def write(self, value: object) -> Value:
+        """Return what Optuna holds for a value.
+
+        Raises:
+            InvalidVariant: There is no such value; the message offers the nearest.
+        """
+        return self._codes[self._position(self.name, self.values, value)]
+
+    def _position(self, name: str, known: tuple[Value, ...], value: object) -> int:
+        if value in known:
+            return known.index(value)
+        if self.ordered and isinstance(value, int | float):
+            near: Value | None = min(known, key=lambda entry: abs(int(entry) - value))
+        else:
+            names = [str(entry) for entry in known]
+            near = next(iter(difflib.get_close_matches(str(value), names, n=1)), None)
+        hint = "" if near is None else f" (nearest valid: {near})"
+        listed = ", ".join(map(str, known))
+        raise InvalidVariant(f"{name} must be one of {listed}, got {value!r}{hint}")
+
+    def beside(self, value: Value) -> tuple[Value, ...]:
+        """Values one change away: a step down or up if ordered, else all others."""
+        if not self.ordered:
+            return tuple(other for other in self.values if other != value)
+        at = self.values.index(value)
+        return self.values[max(at - 1, 0) : at] + self.values[at + 1 : at + 2]
+
+    def distance(self, a: Value, b: Value) -> int:
+        """Number of single changes from one value to the other."""
+        return abs(self.values.index(a) - self.values.index(b)) if self.ordered else int(a != b)
+
+    def restricted(self, values: Sequence[Value]) -> Axis:
+        """Return the axis with other values.
+
+        Raises:
+            ConfigError: None are given, a categorical one is unknown, they are not ascending, or
+                they are of another kind.
+        """
+        if not values or type(values[0]) is not type(self.values[0]):
+            kind = "integers" if self.ordered else "names"
+            raise ConfigError(f"axis {self.name} needs one or more {kind}, got {values!r}")
+        if not self.ordered:
+            for value in values:
+                if value not in self.values:
+                    raise unknown_name(self.name, value, map(str, self.values))
+        return dataclasses.replace(self, values=tuple(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What makes choices invalid.
+
+    Attributes:
+        name: Name of the rule.
+        reason: Why it is one.
+        reads: The axes it depends on.
+        holds: Whether choices (at least of these axes) keep it.
+        statement: What it demands and the values that break it, in words.
+    """
+
+    name: str
+    reason: str
+    reads: tuple[str, ...]
+    holds: Callable[[Choices], bool]
+    statement: Callable[[Choices], str]
+
+
+class Space(abc.ABC):
+    """A search space at one resolution.
+
+    Args:
+        resolution: Design resolution of all networks, such as 224 or (512, 2048), in pixels.
+        values: Other values for some axes, by the axis' name; the rest keep those of
+            :attr:`AXES`.
+
+    Attributes:
+        name: Name of the space.
+        AXES: All axes with all their values.
+        resolution: ``(height, width)`` in pixels.
+        axes: The axes of this space, in order.
+        rules: What makes choices invalid, each with its reason.
+
+    Raises:
+        ConfigError: No such resolution, axis or value, or the space holds no valid network.
+    """
+
+    name: ClassVar[str]
+    AXES: ClassVar[tuple[Axis, ...]]
+
+    def __init__(
+        self,
+        resolution: int | Sequence[int] | str = 224,
+        values: Mapping[str, Sequence[Value]] | None = None,
+    ) -> None:
+        self.resolution = parse_resolution(resolution)
+        changes = dict(values or {})
+        for name in changes:
+            if name not in {axis.name for axis in self.AXES}:
+                raise unknown_name("axis", name, [axis.name for axis in self.AXES])
+        self.axes = tuple(
+            axis.restricted(changes[axis.name]) if axis.name in changes else axis
+            for axis in self.AXES
+        )
+        self.rules = self._make_rules()
+        self._axis = {axis.name: axis for axis in self.axes}
+        self._rules_reading = {
+            axis.name: tuple(rule for rule in self.rules if axis.name in rule.reads)
+            for axis in self.axes
+        }
+        if not self.size():
+            height, width = self.resolution
+            raise ConfigError(
+                f"space {self.name} holds no valid network at {height} x {width} pixels: "
+                "every choice breaks a rule"
+            )
+
+    # --- what a family says -------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _make_rules(self) -> tuple[Rule, ...]:
+        """All rules, for this resolution."""
+
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Exact number of distinct valid networks."""
+
+    @abc.abstractmethod
+    def unrank(self, index: int) -> ModelConfig:
+        """Return a network by its number.
+
+        Args:
+            index: 0 to ``size() - 1``; each number is another network, and each network has one.
+
+        Raises:
+            IndexError: The number is outside.
+        """
+
+    @abc.abstractmethod
+    def encodings(self, config: ModelConfig) -> Iterator[Choices]:
+        """All valid choices that make this same network, in a fixed order.
+
+        Args:
+            config: Any configuration, canonical or not; what acts in training only is ignored.
+
+        Raises:
+            InvalidVariant: The space does not contain it; raised at once, not while iterating.
+        """
+
+    @abc.abstractmethod
+    def _identity(self, choices: Choices) -> Hashable:
+        """Key of the network that valid choices make: equal exactly for equal networks."""
+
+    @abc.abstractmethod
+    def _build(self, choices: Choices) -> ModelConfig:
+        """Canonical configuration of the network that valid choices make."""
+
+    # --- what follows for all -----------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> ModelConfig:
+        """Draw a network uniformly from all distinct valid ones."""
+        return self.unrank(_uniform_index(rng, self.size()))
+
+    def sample_many(self, rng: np.random.Generator, count: int) -> list[ModelConfig]:
+        """Draw networks uniformly and independently, the same as ``count`` calls of sample."""
+        return [self.sample(rng) for _ in range(count)]
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The axes for Optuna, by parameter name."""
+        return {axis.parameter: axis.distribution for axis in self.axes}
+
+    def suggest(self, trial: BaseTrial) -> ModelConfig:
+        """Let an Optuna trial choose a network.
+
+        Raises:
+            InvalidVariant: Its choices break a rule; all its parameters are set by then.
+        """
+        return self.decode({axis.parameter: axis.suggest(trial) for axis in self.axes})
+
+    def decode(self, params: Parameters) -> ModelConfig:
+        """Return the network that Optuna's parameters make.
+
+        Raises:
+            InvalidVariant: A parameter is missing, unknown or has no such value, or a rule is
+                broken; the message holds all reasons.
+        """
+        choices = self._read(params)
+        broken = self._broken(choices)
+        if broken:
+            raise InvalidVariant("; ".join(broken))
+        return self._build(choices)
+
+    def violations(self, params: Parameters) -> list[str]:
+        """Why parameters make no valid network: one line for each reason, none if they do."""
+        try:
+            choices = self._read(params)
+        except InvalidVariant as error:
+            return [str(error)]
+        return self._broken(choices)
+
+    def encode(self, config: ModelConfig) -> dict[str, Value]:
+        """Return Optuna's parameters for a network: of several, always the same ones.
+
+        Raises:
+            InvalidVariant: The space does not contain it; the message says why.
+        """
+        choices = next(self.encodings(config))
+        return {axis.parameter: axis.write(choices[axis.name]) for axis in self.axes}
+
+    def contains(self, config: ModelConfig) -> bool:
+        """Whether the network is one of the space's; what acts in training only is ignored."""
+        try:
+            self.encodings(config)
+        except InvalidVariant:
+            return False
+        return True
+
+    def published(self) -> dict[str, ModelConfig]:
+        """Published variants that the space contains at its resolution, by name.
+
+        They come as the space makes them: canonical, without what acts in training only.
+        """
+        found = {}
+        for name in list_models():
+            config = model_config(name).replace(image_size=self.resolution)
+            if self.contains(config):
+                found[name] = self._build(next(self.encodings(config)))
+        return found
+
+    def neighbours(self, config: ModelConfig) -> list[ModelConfig]:
+        """Networks one change of one axis away, each once, without ``config`` itself.
+
+        A change is a step up or down an ordered axis, or any other value of a categorical one.
+        Every way to choose ``config`` counts, so that neighbours are mutual.
+
+        Args:
+            config: A network of the space, canonical or not.
+
+        Returns:
+            Valid networks of the space, in a fixed order.
+
+        Raises:
+            InvalidVariant: The space does not contain ``config``.
+        """
+        found: dict[Hashable, Choices] = {}
+        own: Hashable = None
+        for choices in self.encodings(config):
+            own = self._identity(choices)
+            for changed in self._changes(choices):
+                found.setdefault(self._identity(changed), changed)
+        found.pop(own, None)
+        return [self._build(choices) for choices in found.values()]
+
+    def _changes(self, choices: Choices) -> Iterator[Choices]:
+        """Valid choices that differ from valid ``choices`` by one change of one axis."""
+        for axis in self.axes:
+            for value in axis.beside(choices[axis.name]):
+                changed = {**choices, axis.name: value}
+                if all(rule.holds(changed) for rule in self._rules_reading[axis.name]):
+                    yield changed
+
+    def _read(self, params: Parameters) -> dict[str, Value]:
+        known = [axis.parameter for axis in self.axes]
+        missing = [name for name in known if name not in params]
+        if missing:
+            raise InvalidVariant(f"parameters are missing: {', '.join(missing)}")
+        for name in params:
+            if name not in known:
+                raise InvalidVariant(str(unknown_name("parameter", name, known)))
+        return {axis.name: axis.read(params[axis.parameter]) for axis in self.axes}
+
+    def _broken(self, choices: Choices) -> list[str]:
+        """One line for each rule that full choices break, with the nearest valid choice."""
+        return [
+            f"{rule.statement(choices)} ({rule.reason}; {self._nearest(rule, choices)})"
+            for rule in self.rules
+            if not rule.holds(choices)
+        ]
+
+    def _nearest(self, rule: Rule, choices: Choices) -> str:
+        """Fewest changes of the axes that a rule reads after which it holds."""
+        axes = [self._axis[name] for name in rule.reads]
+        best: tuple[int, dict[str, Value]] | None = None
+        for values in itertools.product(*(axis.values for axis in axes)):
+            changes = {
+                axis.name: value
+                for axis, value in zip(axes, values, strict=True)
+                if value != choices[axis.name]
+            }
+            steps = sum(self._axis[n].distance(choices[n], value) for n, value in changes.items())
+            if (best is None or steps < best[0]) and rule.holds({**choices, **changes}):
+                best = steps, changes
+        if best is None:
+            return "no values of these axes keep it"
+        return "nearest valid: " + ", ".join(f"{name} {value}" for name, value in best[1].items())
+
+    def _valid_choices(self, *names: str) -> Iterator[dict[str, Value]]:
+        """All choices for some axes that keep the rules reading only these.
+
+        In order of the axes' values, the last name varying fastest. A rule cuts as soon as all
+        that it reads is chosen.
+        """
+        checks = [
+            [
+                rule
+                for rule in self._rules_reading[name]
+                if set(rule.reads) <= set(names[: depth + 1])
+            ]
+            for depth, name in enumerate(names)
+        ]
+
+        def extend(chosen: dict[str, Value], depth: int) -> Iterator[dict[str, Value]]:
+            if depth == len(names):
+                yield chosen
+                return
+            for value in self._axis[names[depth]].values:
+                longer = {**chosen, names[depth]: value}
+                if all(rule.holds(longer) for rule in checks[depth]):
+                    yield from extend(longer, depth + 1)
+
+        return extend({}, 0)
+
+
+def _uniform_index(rng: np.random.Generator, size: int) -> int:
+    """Draw an integer from 0 to ``size - 1`` uniformly, however large ``size`` is."""
+    if size <= 2**63:
+        return int(rng.integers(size))
+    bits = (size - 1).bit_length()
+    while True:  # at least half of the draws are below size
+        index = int.from_bytes(rng.bytes(-(-bits // 8)), "little") >> (-bits % 8)
+        if index < size:
+            return index
