@@ -1,0 +1,1 @@
+"""How variants are measured and chosen: objectives, samplers, study, run."""

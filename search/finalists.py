@@ -1,0 +1,180 @@
+"""The finalists: the front, trained longer with several seeds, and tested once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import optuna
+from scipy import stats
+
+from search.front import hypervolume, non_dominated
+from search.proxy import ProxyRecipe
+from search.records import Front, Scale, TrialRecord
+from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
+
+CONFIDENCE = 0.95
+
+
+def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -> list[TrialRecord]:
+    """Choose the part of the front that keeps most of its hypervolume, one trial after another.
+
+    Args:
+        records: All trials.
+        scale: How objectives become losses.
+        count: How many to choose at most.
+
+    Returns:
+        The chosen trials, those that add most first. If the front has fewer, all of it.
+    """
+    complete = [record for record in records if record.values is not None]
+    losses = {r.number: scale.losses(r.values) for r in complete if r.values is not None}
+    mask = non_dominated(list(losses.values()))
+    left = [record for record, keep in zip(complete, mask, strict=True) if keep]
+    chosen: list[TrialRecord] = []
+    while left and len(chosen) < count:
+        taken = [losses[record.number] for record in chosen]
+        gains = [hypervolume([*taken, losses[r.number]], Front.REFERENCE) for r in left]
+        chosen.append(left.pop(max(range(len(left)), key=gains.__getitem__)))
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One training of a finalist: validation scores, and accuracy on the test digits."""
+
+    accuracy: float
+    relation: float
+    recognition: float
+    relation_found: bool
+    test_accuracy: float
+
+
+def _key(number: int, seed: int, recipe: ProxyRecipe) -> str:
+    return f"final:{number}:{seed}:{recipe.name}:{recipe.steps}"
+
+
+class FinalRound:
+    """Trains the finalists; what has been trained is kept in the study, so it resumes."""
+
+    def __init__(self, study: optuna.Study, recipe: ProxyRecipe, seeds: Sequence[int]) -> None:
+        self._study = study
+        self._recipe = recipe
+        self._seeds = tuple(seeds)
+
+    def missing(self, finalists: Sequence[TrialRecord]) -> list[tuple[TrialRecord, int]]:
+        """Pairs of finalist and seed that are not trained yet, the longest first."""
+        known = self._study.user_attrs
+        pairs = [
+            (record, seed)
+            for record in finalists
+            for seed in self._seeds
+            if _key(record.number, seed, self._recipe) not in known
+        ]
+        return sorted(pairs, key=lambda pair: -(pair[0].macs or 0))
+
+    def run(
+        self,
+        finalists: Sequence[TrialRecord],
+        pool: TrainingPool,
+        after_training: Callable[[], None],
+    ) -> None:
+        """Train what is missing. A training that fails is left out of the mean."""
+        pairs = self.missing(finalists)
+        tasks = [TrainingTask(r.model_config, self._recipe, seed, final=True) for r, seed in pairs]
+        for index, outcome in pool.train(tasks):
+            record, seed = pairs[index]
+            key = _key(record.number, seed, self._recipe)
+            self._study.set_user_attr(key, _as_attribute(outcome))
+            after_training()
+
+    def scores(self, record: TrialRecord) -> list[Score]:
+        """Scores of a finalist, seed by seed."""
+        found = (
+            self._study.user_attrs.get(_key(record.number, seed, self._recipe), {})
+            for seed in self._seeds
+        )
+        return [Score(**values) for values in found if "accuracy" in values]
+
+    def rows(self, finalists: Sequence[TrialRecord], scale: Scale) -> list[dict[str, Any]]:
+        """Rows of ``pareto.csv``, cheapest first; ``on_front`` by the means over seeds."""
+        scored = [(record, scores) for record in finalists if (scores := self.scores(record))]
+        means = [
+            scale.losses((statistics.fmean(s.accuracy for s in scores), *record.values[1:]))
+            for record, scores in scored
+            if record.values is not None
+        ]
+        front = non_dominated(means)
+        rows = [
+            _row(record, scores, bool(keep))
+            for (record, scores), keep in zip(scored, front, strict=True)
+        ]
+        return sorted(rows, key=lambda row: int(row["macs"]))
+
+
+def _as_attribute(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, TrainingFailure):
+        return {"reason": outcome.reason}
+    assert outcome.test is not None
+    result = outcome.validation
+    score = Score(
+        result.accuracy,
+        result.relation,
+        result.recognition,
+        result.relation_found,
+        outcome.test.accuracy,
+    )
+    return dataclasses.asdict(score)
+
+
+def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: getattr(record, name)
+        for name in (
+            "number",
+            "published",
+            "variant_id",
+            "params",
+            "macs",
+            "latency_ms",
+            "latency_low_ms",
+            "latency_high_ms",
+        )
+    }
+    accuracies = [score.accuracy for score in scores]
+    row["accuracy"], row["accuracy_sd"] = _mean_sd(accuracies)
+    row["accuracy_low"], row["accuracy_high"] = mean_interval(accuracies)
+    row["relation"], row["relation_sd"] = _mean_sd([score.relation for score in scores])
+    row["recognition"], row["recognition_sd"] = _mean_sd([score.recognition for score in scores])
+    row["seeds"] = len(scores)
+    row["found"] = sum(score.relation_found for score in scores)
+    row["test_accuracy"], row["test_accuracy_sd"] = _mean_sd(
+        [score.test_accuracy for score in scores]
+    )
+    row["on_front"] = on_front
+    row["config"] = json.dumps(record.config)
+    return row
+
+
+def _mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), spread
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % interval of the mean by Student's t; None with a single value."""
+    if len(values) < 2:
+        return None, None
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * sd / len(values) ** 0.5
+    return mean - half, mean + half
+
+
+def pareto_entries(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Entries of ``pareto.json``: the rows on the front, each with its configuration."""
+    for row in rows:
+        if row["on_front"]:
+            yield {**row, "config": json.loads(row["config"])}

@@ -1,0 +1,331 @@
+"""``python -m search.run --space sepvit``: search a space, and write what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import optuna
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from effvit import ConfigError, ModelConfig, model_cost, model_costs
+from effvit.config import parse_resolution
+from effvit.console import one_line_errors, readable
+from search import proxy
+from search.engine import Search
+from search.environment import available_cores, device_name, environment
+from search.finalists import FinalRound, pareto_entries, select_finalists
+from search.latency import LatencyMeter, LatencyProtocol
+from search.progress import Progress
+from search.proxy_statement import statement
+from search.quantities import Budgets
+from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
+from search.samplers import SAMPLERS, quiet_optuna, sampler_kind, within
+from search.settings import (
+    OBJECTIVES,
+    SETTINGS,
+    Calibration,
+    RunSettings,
+    check_same_run,
+    read_saved,
+)
+from search.storage import lock_folder, open_study
+from search.workers import TrainingPool
+from spaces import get_space
+from spaces.space import Space
+
+SCALE_SAMPLES = 2000
+SCALE_MARGIN = 3.0
+"""Latency bounds reach this factor beyond those of MACs at the reference's speed."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+@one_line_errors
+def run(
+    space: Annotated[str, typer.Option(help="Search space.")] = "sepvit",
+    trials: Annotated[int, typer.Option(min=1, help="Variants to evaluate in all.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of sampler and proxy.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/SPACE].")] = None,
+    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
+    max_macs: Annotated[str | None, typer.Option(help="Budget, such as 1G.")] = None,
+    max_params: Annotated[str | None, typer.Option(help="Budget, such as 5M.")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="Budget, such as 20ms.")] = None,
+    resolution: Annotated[str, typer.Option(help="Images, such as 224 or 512x2048.")] = "224",
+    device: Annotated[str, typer.Option(help="Torch device whose latency counts.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of latency [all cores].")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a call for latency.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train side by side [all cores].")
+    ] = None,
+    finalists: Annotated[
+        int, typer.Option(min=0, help="Variants of the front trained again, longer.")
+    ] = 8,
+    final_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each finalist.")] = 3,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL [a journal in the folder].")
+    ] = None,
+) -> None:
+    """Search for the best trade-offs of accuracy, MACs and latency on this machine.
+
+    The same command on the same folder goes on where it stopped; more --trials extend a run.
+    """
+    settings = RunSettings(
+        space=space,
+        resolution=parse_resolution(resolution),
+        seed=seed,
+        sampler=sampler,
+        budgets=Budgets.parse(max_macs, max_params, max_latency),
+        device=_checked_device(device),
+        threads=threads or available_cores(),
+        latency=LatencyProtocol(batch=batch),
+        search_recipe=proxy.SEARCH,
+        final_recipe=proxy.FULL,
+        trials=trials,
+        workers=workers or available_cores(),
+        finalists=finalists,
+        final_seeds=final_seeds,
+        storage=storage,
+    )
+    sampler_kind(sampler)
+    searched = get_space(space, settings.resolution)
+    _check_budgets(searched, settings)
+    folder = out or Path("runs") / space
+    with lock_folder(folder):
+        try:
+            _run(settings, searched, folder, Console(highlight=False))
+        except KeyboardInterrupt:
+            Console(stderr=True).print("stopped; the same command goes on from here")
+            raise typer.Exit(130) from None
+
+
+def _checked_device(device: str) -> str:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(f"device must be like cpu or cuda:0, got {device!r}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} is not available here (nearest valid: cpu)")
+    return device
+
+
+def _check_budgets(space: Space, settings: RunSettings) -> None:
+    """Fail early where no variant can meet the closed-form budgets."""
+    budgets = settings.budgets
+    if budgets.max_macs is None and budgets.max_params is None:
+        return
+    drawn = _drawn(space, settings)
+    if any(within(drawn, budgets.max_macs, budgets.max_params)):
+        return
+    cost = model_cost(drawn[0])
+    raise ConfigError(
+        f"no variant of {space.name} at {space.resolution} meets the budgets: the smallest has "
+        f"{readable(cost.macs)} MACs and {readable(cost.params)} parameters"
+    )
+
+
+def _drawn(space: Space, settings: RunSettings) -> list[ModelConfig]:
+    """A sample of the space, led by the smallest variant that a descent from it finds."""
+    drawn = space.sample_many(np.random.default_rng(settings.seed), SCALE_SAMPLES)
+    smallest = _smallest(drawn)
+    while (nearer := _smallest([smallest, *space.neighbours(smallest)])) != smallest:
+        smallest = nearer
+    return [smallest, *drawn]
+
+
+def _smallest(configs: Sequence[ModelConfig]) -> ModelConfig:
+    costs = model_costs(configs)
+    return configs[int(np.lexsort((costs.params, costs.macs))[0])]
+
+
+def _run(settings: RunSettings, space: Space, folder: Path, console: Console) -> None:
+    quiet_optuna()
+    torch.set_num_threads(settings.threads)
+    saved = read_saved(folder)
+    calibration = check_same_run(saved, settings, folder) if saved else None
+    meter = LatencyMeter(
+        settings.latency,
+        settings.resolution,
+        settings.device,
+        calibration.reference_ms if calibration else None,
+    )
+    if calibration is None:
+        calibration = Calibration(meter.reference_ms, _scale(settings, space, meter))
+        write_json(folder / SETTINGS, _document(settings, space, calibration))
+    study, cut = open_study(folder, settings.storage)
+    if cut:
+        console.print(f"cut {cut} bytes of an unfinished line off the study: the last stop's")
+    _announce(console, settings, space, folder, resumed=saved is not None)
+    search = Search(settings, space, study, meter)
+    for name in space.published():
+        if name not in search.published:
+            console.print(f"left out: {name} is over the budgets")
+    _search_and_report(settings, search, study, calibration.scale, folder, console)
+
+
+def _search_and_report(
+    settings: RunSettings,
+    search: Search,
+    study: optuna.Study,
+    scale: Scale,
+    folder: Path,
+    console: Console,
+) -> None:
+    def write() -> list[TrialRecord]:
+        records = list(search.records.values())
+        write_trials(folder / "trials.csv", records, scale)
+        return records
+
+    with TrainingPool(settings.workers) as pool:
+        with Progress(console, scale, settings.trials, search.records.values()) as progress:
+
+            def after_trial(record: TrialRecord) -> None:
+                write()
+                progress.trial(record)
+
+            search.run(pool, after_trial)
+        records = write()
+        chosen = select_finalists(records, scale, settings.finalists)
+        seeds = range(settings.seed + 1, settings.seed + 1 + settings.final_seeds)
+        final = FinalRound(study, settings.final_recipe, seeds)
+        trainings = len(chosen) * settings.final_seeds
+        done = trainings - len(final.missing(chosen))
+        with Progress(console, scale, trainings, title="finalists", done=done) as progress:
+            final.run(chosen, pool, progress.step)
+    rows = final.rows(chosen, scale)
+    write_csv(folder / "pareto.csv", rows)
+    write_json(folder / "pareto.json", list(pareto_entries(rows)))
+    write_csv(folder / "importance.csv", _importances(study))
+    _print_front(console, rows)
+    _report(folder, console)
+
+
+def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
+    """Bounds of MACs from a sample of the space, of latency from the reference network's speed."""
+    macs = model_costs([*_drawn(space, settings), *space.published().values()]).macs
+    low, high = float(macs.min()), float(settings.budgets.max_macs or macs.max())
+    reference = model_cost(settings.latency.reference, settings.resolution).macs
+    per_mac = meter.reference_ms / reference
+    return Scale(
+        macs_low=low / 1.01,
+        macs_high=max(high, 1.01 * low),
+        latency_low_ms=low * per_mac / SCALE_MARGIN,
+        latency_high_ms=settings.budgets.max_latency_ms
+        or float(macs.max()) * per_mac * SCALE_MARGIN,
+    )
+
+
+def _document(settings: RunSettings, space: Space, calibration: Calibration) -> dict[str, Any]:
+    """Everything about a run, for ``settings.json``."""
+    return {
+        "workbench_version": importlib.metadata.version("effvit-workbench"),
+        "command": "python -m search.run " + " ".join(sys.argv[1:]),
+        "space": settings.space,
+        "space_size": space.size(),
+        "resolution": settings.resolution,
+        "trials": settings.trials,
+        "seed": settings.seed,
+        "sampler": settings.sampler,
+        "budgets": dataclasses.asdict(settings.budgets),
+        "objectives": OBJECTIVES,
+        "axes": [
+            {"name": axis.name, "description": axis.description, "values": list(axis.values)}
+            for axis in space.axes
+        ],
+        "proxy": {
+            **statement(),
+            "search_recipe": settings.search_recipe.to_dict(),
+            "final_recipe": settings.final_recipe.to_dict(),
+        },
+        "latency": {
+            "backend": "pytorch eager",
+            "device": device_name(settings.device),
+            "threads": settings.threads,
+            "batch": settings.latency.batch,
+            "protocol": settings.latency.describe(),
+            "reference_network": settings.latency.reference,
+            "reference_ms": calibration.reference_ms,
+        },
+        "environment": environment(settings.device),
+        "identity": settings.identity(),
+        "calibration": dataclasses.asdict(calibration),
+    }
+
+
+def _importances(study: optuna.Study) -> list[dict[str, str | float]]:
+    """How much each axis decides of each objective, among the trials of this run."""
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(complete) < 10:
+        return []
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    rows: list[dict[str, str | float]] = []
+    for index, (objective, direction) in enumerate(OBJECTIVES.items()):
+        sign = 1 if direction == "minimize" else -1  # the evaluator asks what makes a target low
+        target = functools.partial(_value, index=index, sign=sign)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+        for axis, share in shares.items():
+            rows.append({"objective": objective, "axis": axis, "importance": share})
+    return rows
+
+
+def _value(trial: optuna.trial.FrozenTrial, index: int, sign: int) -> float:
+    return sign * float(trial.values[index])
+
+
+def _announce(
+    console: Console, settings: RunSettings, space: Space, folder: Path, *, resumed: bool
+) -> None:
+    height, width = settings.resolution
+    console.print(
+        f"[bold]{'resuming' if resumed else 'searching'} {space.name}[/] at {height}x{width}: "
+        f"{space.size():,} distinct variants, {settings.trials} trials, {settings.workers} "
+        f"workers, latency on {settings.device} with {settings.threads} threads; "
+        f"writing to {escape(str(folder))}"
+    )
+
+
+def _print_front(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        console.print("no variant was evaluated completely; trials.csv says why")
+        return
+    console.print("[bold]front[/] after training again with several seeds:")
+    for row in rows:
+        if row["on_front"]:
+            spread = row["accuracy_sd"]
+            console.print(
+                f"  trial {row['number']:>4} {row['published'] or row['variant_id']:<22}"
+                f"{readable(row['macs']):>8} MACs {row['latency_ms']:8.1f} ms   proxy accuracy "
+                f"{row['accuracy']:.3f}" + (f" +- {spread:.3f} (sd)" if spread else "")
+            )
+
+
+def _report(folder: Path, console: Console) -> None:
+    """Draw the report in a process of its own: it reads the records and nothing else."""
+    result = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "reports.run", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        last = (result.stderr.strip() or "no message").splitlines()[-1]
+        console.print(f"[bold red]error:[/] the report could not be drawn: {escape(last)}")
+    else:
+        console.print(f"report: {escape(str(folder / 'report.html'))}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,121 @@
+"""Every resolved setting of a run, and what a resumed run must share with its start."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from effvit import ConfigError
+from effvit.config import Resolution
+from search.latency import LatencyProtocol
+from search.proxy import ProxyRecipe
+from search.quantities import Budgets
+from search.records import Scale
+
+SETTINGS = "settings.json"
+OBJECTIVES = {"accuracy": "maximize", "macs": "minimize", "latency_ms": "minimize"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What defines a run.
+
+    Attributes:
+        space, resolution: Where variants come from.
+        seed: Of the sampler and of the proxy's training.
+        sampler: Its name in :data:`search.samplers.SAMPLERS`.
+        budgets: What variants may cost.
+        device: The torch device whose latency counts.
+        threads: CPU threads of a latency measurement.
+        latency: How latency is measured.
+        search_recipe, final_recipe: How the proxy trains for each trial, and for the finalists.
+        trials: Trials in all; may grow when the run is resumed.
+        workers: Processes that train side by side.
+        finalists, final_seeds: How many of the front are trained again, with how many seeds.
+        storage: URL of Optuna's storage; None for the journal in the run's folder.
+    """
+
+    space: str
+    resolution: Resolution
+    seed: int
+    sampler: str
+    budgets: Budgets
+    device: str
+    threads: int
+    latency: LatencyProtocol
+    search_recipe: ProxyRecipe
+    final_recipe: ProxyRecipe
+    trials: int
+    workers: int
+    finalists: int
+    final_seeds: int
+    storage: str | None = None
+
+    FREE = ("trials", "workers", "finalists", "final_seeds", "storage")
+    """What may differ when a run is resumed."""
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that the results depend on, as JSON values."""
+        values = dataclasses.asdict(self)
+        shared = {name: value for name, value in values.items() if name not in self.FREE}
+        return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What a run measures once, at its start, so that all of its numbers share a scale."""
+
+    reference_ms: float
+    scale: Scale
+
+
+def read_saved(folder: Path) -> dict[str, Any] | None:
+    """Read ``settings.json`` of a folder; None if there is none.
+
+    Raises:
+        ConfigError: It is unreadable, or the folder holds a study without it.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        if any(folder.glob("*.journal")):
+            raise ConfigError(f"{folder} holds a study without {SETTINGS}; choose another --out")
+        return None
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        dict(saved["identity"])
+        Scale(**saved["calibration"]["scale"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} is unreadable: restore it, or choose another --out") from error
+    return saved
+
+
+def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -> Calibration:
+    """Compare with what a folder was started with.
+
+    Returns:
+        The calibration of its start.
+
+    Raises:
+        ConfigError: They differ; the message names the first difference.
+    """
+    ours, theirs = _flat(settings.identity()), _flat(saved["identity"])
+    for name, value in ours.items():
+        if name not in theirs or theirs[name] != value:
+            raise ConfigError(
+                f"{folder} holds another study: its {name} is {theirs.get(name)!r}, not {value!r}; "
+                "choose another --out, or the settings it was started with"
+            )
+    calibration = saved["calibration"]
+    return Calibration(calibration["reference_ms"], Scale(**calibration["scale"]))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
