@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from fvcore.nn import FlopCountAnalysis
@@ -97,11 +97,28 @@ def _terms_torch(_cost: Cost) -> tuple[Term, ...]:
     return ()
 
 
-def _terms_fvcore(cost: Cost) -> tuple[Term, ...]:
-    return (
-        Term("layer norms, 5 an element", 5 * cost.elements(Operator.LAYER_NORM)),
-        Term("bilinear resampling, 4 an element", 4 * cost.elements(Operator.RESAMPLE)),
+def _weighted(cost: Cost, weights: Mapping[Operator, tuple[str, int]]) -> tuple[Term, ...]:
+    """Terms of operators that a counter charges by the element written."""
+    return tuple(
+        Term(f"{name}, {weight} an element", weight * cost.elements(operator))
+        for operator, (name, weight) in weights.items()
     )
+
+
+def _pooled(cost: Cost) -> Term:
+    return Term("adaptive pooling, 1 an element read", sum(op.reads for op in cost.operations))
+
+
+FVCORE_WEIGHTS = {
+    Operator.LAYER_NORM: ("layer norms", 5),
+    Operator.GROUP_NORM: ("group norms", 5),
+    Operator.BATCH_NORM: ("batch norms", 2),
+    Operator.RESAMPLE: ("bilinear resampling", 4),
+}
+
+
+def _terms_fvcore(cost: Cost) -> tuple[Term, ...]:
+    return (*_weighted(cost, FVCORE_WEIGHTS), _pooled(cost))
 
 
 def _bias(cost: Cost) -> Term:
@@ -112,14 +129,24 @@ def _terms_ptflops_aten(cost: Cost) -> tuple[Term, ...]:
     return (_bias(cost),)
 
 
+PTFLOPS_WEIGHTS = {
+    Operator.LAYER_NORM: ("layer norms", 1),
+    Operator.GROUP_NORM: ("group norms", 2),
+    Operator.BATCH_NORM: ("batch norms", 2),
+    Operator.GELU: ("GELU, as module and as function", 2),
+    Operator.SILU: ("SiLU", 1),
+    Operator.RESAMPLE: ("resampling", 1),
+}
+"""Of the back end that sees modules and functions."""
+
+
 def _terms_ptflops_pytorch(cost: Cost) -> tuple[Term, ...]:
     products = sum(op.macs for op in cost.operations if op.operator is Operator.MATMUL)
     return (
         Term("matrix products written @, not seen", -products),
         _bias(cost),
-        Term("layer norms, 1 an element", cost.elements(Operator.LAYER_NORM)),
-        Term("GELU, as module and as function", 2 * cost.elements(Operator.GELU)),
-        Term("resampling, 1 an element", cost.elements(Operator.RESAMPLE)),
+        *_weighted(cost, PTFLOPS_WEIGHTS),
+        _pooled(cost),
     )
 
 
@@ -158,13 +185,16 @@ def compare(
         in_channels: Channels of the input.
 
     Returns:
-        One comparison a counter, terms of 0 left out.
+        One comparison a counter, terms of 0 left out; that of fused attention only if there is any.
     """
     model = model.eval()
     weight = next(model.parameters())
     images = torch.zeros(1, in_channels, *resolution, device=weight.device, dtype=weight.dtype)
     results = []
+    fuses = any(op.fused for op in cost.operations)
     for name, counter in COUNTERS.items():
+        if counter.fused and not fuses:
+            continue
         explicit = contextlib.nullcontext() if counter.fused else explicit_attention(model)
         with torch.no_grad(), explicit:
             counted = counter.count(model, images)

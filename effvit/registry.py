@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
 from effvit.cost import Cost, CostArrays
-from effvit.designs import sepvit
+from effvit.designs import efficientvit, mobilevitv2, sepvit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +44,24 @@ FAMILIES: dict[str, Family] = {
             sepvit.SepViTColumns.from_configs(configs), resolution
         ),
         network="effvit.networks.sepvit:SepViT",
+    ),
+    "mobilevitv2": Family(
+        config=mobilevitv2.MobileViTv2Config,
+        variants=mobilevitv2.VARIANTS,
+        cost=mobilevitv2.cost,
+        cost_many=lambda configs, resolution: mobilevitv2.cost_arrays(
+            mobilevitv2.MobileViTv2Columns.from_configs(configs), resolution
+        ),
+        network="effvit.networks.mobilevitv2:MobileViTv2",
+    ),
+    "efficientvit": Family(
+        config=efficientvit.EfficientViTConfig,
+        variants=efficientvit.VARIANTS,
+        cost=efficientvit.cost,
+        cost_many=lambda configs, resolution: efficientvit.cost_arrays(
+            efficientvit.EfficientViTColumns.from_configs(configs), resolution
+        ),
+        network="effvit.networks.efficientvit:EfficientViT",
     ),
 }
 
@@ -151,7 +169,27 @@ def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor])
     Raises:
         ConfigError: Names are unknown or missing, or shapes differ; the message lists them.
     """
-    load = getattr(model, "load_official_state_dict", None)
+    _load_named(model, state_dict, "official")
+
+
+def load_timm_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load weights under the names that timm gives the same network.
+
+    timm's EfficientViT computes with another ``attention_eps`` (1e-5) than the released code
+    (1e-15); build the model with timm's to get timm's outputs.
+
+    Args:
+        model: A network from :func:`create_model`, of a family that timm has.
+        state_dict: timm's ``state_dict``.
+
+    Raises:
+        ConfigError: Names are unknown or missing, or shapes differ; the message lists them.
+    """
+    _load_named(model, state_dict, "timm")
+
+
+def _load_named(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+    load = getattr(model, f"load_{source}_state_dict", None)
     if load is None:
-        raise ConfigError(f"{type(model).__name__} has no official checkpoint names")
+        raise ConfigError(f"{type(model).__name__} has no {source} checkpoint names")
     load(state_dict)

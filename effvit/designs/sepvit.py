@@ -237,12 +237,15 @@ def cost(config: SepViTConfig, resolution: Resolution | None = None) -> Cost:
     """
     ledger = OperationLedger()
     inputs = config.in_channels
-    maps = stage_maps(resolution or config.image_size)
+    size = resolution or config.image_size
+    maps = stage_maps(size)
+    image = stage_input = inputs * size[0] * size[1]
     for index, (stage, shape) in enumerate(zip(config.plan(), maps, strict=True)):
         name = f"stages.{index}"
         channels = config.widths[index]
         overlap = config.overlapping_patch_embedding
-        _embedding_cost(ledger, name, index, inputs, channels, shape, overlap)
+        held = image + stage_input
+        _embedding_cost(ledger, name, index, inputs, channels, shape, overlap, held)
         for block, plan in enumerate(stage.blocks):
             _block_cost(
                 ledger,
@@ -255,12 +258,14 @@ def cost(config: SepViTConfig, resolution: Resolution | None = None) -> Cost:
                 design_grid=plan.grid,
                 representation=REPRESENTATIONS.index(plan.representation),
                 pointwise=int(plan.representation != "none"),
+                held=held,
             )
             if block == 0:
                 _position_cost(
                     ledger, name, channels, shape, int(config.conditional_position_encoding)
                 )
         inputs = channels
+        stage_input = channels * shape[0] * shape[1]
     _head_cost(ledger, inputs, maps[-1], config.num_classes)
     return ledger.total()
 
@@ -273,8 +278,9 @@ def _embedding_cost(
     channels: Count,
     shape: tuple[Count, Count],
     overlap: Count,
+    held: Count,
 ) -> None:
-    """Patch embedding: convolution and layer norm."""
+    """Patch embedding: convolution and layer norm; for ``held`` see :func:`_live_in_block`."""
     stride, kernel = STRIDES[stage], EMBEDDING_KERNELS[stage]
     pixels = shape[0] * shape[1]
     add_convolution(
@@ -286,7 +292,7 @@ def _embedding_cost(
         pixels=pixels,
     )
     add_layer_norm(ledger, f"{name}.embed.norm", channels=channels, rows=pixels)
-    ledger.live(2 * pixels * channels + inputs * pixels * stride**2)
+    ledger.live(held + 2 * pixels * channels)
 
 
 def _position_cost(
@@ -325,11 +331,13 @@ def _block_cost(
     design_grid: tuple[Count, Count],
     representation: Count,
     pointwise: Count,
+    held: Count,
     repeat: Count = 1,
 ) -> None:
     """One block: DSA, PSA where ``pointwise`` is 1, projection, MLP; ``repeat`` such blocks.
 
     ``representation`` is an index into :data:`REPRESENTATIONS`, read only where ``pointwise`` is 1.
+    For ``held`` see :func:`_live_in_block`.
     """
     pixels = shape[0] * shape[1]
     area = window[0] * window[1]
@@ -464,10 +472,50 @@ def _block_cost(
     add_linear(
         ledger, f"{name}.mlp.fc2", inputs=hidden, outputs=channels, rows=pixels, repeat=repeat
     )
-    # Input, normed windows, query, key, value, attention output.
-    ledger.live(pixels * channels + 5 * windows * tokens * channels, repeat)
-    # Input, normed input, hidden layer before and after its activation.
-    ledger.live(2 * pixels * (channels + hidden), repeat)
+    _live_in_block(
+        ledger,
+        held=held + windows * token * channels,
+        map_elements=pixels * channels,
+        token_elements=windows * tokens * channels,
+        value_elements=windows * area * channels,
+        weight_elements=windows * windows * heads,
+        identity_elements=windows * windows,
+        hidden_elements=pixels * hidden,
+        mixing=mixing,
+        repeat=repeat,
+    )
+
+
+def _live_in_block(
+    ledger: Ledger,
+    *,
+    held: Count,
+    map_elements: Count,
+    token_elements: Count,
+    value_elements: Count,
+    weight_elements: Count,
+    identity_elements: Count,
+    hidden_elements: Count,
+    mixing: Count,
+    repeat: Count,
+) -> None:
+    """Elements alive at the moments of a block that can be the worst, in an eager forward pass.
+
+    ``held`` is alive throughout the stage: the image, and the stage's input (for the first stage
+    the image in channels_last order). The block's input is alive throughout the block, since its
+    caller holds it, and so is a normed map throughout the attention or MLP that it is passed to.
+    Not counted: masks and what kernels allocate inside.
+    """
+    attention = held + 2 * map_elements
+    # Fused attention: windows, query, key, value, output.
+    ledger.live(attention + 5 * token_elements, repeat)
+    # PSA: features, value vectors, the weights before and after the shortcut's identity is added.
+    weighing = 2 * weight_elements + identity_elements
+    ledger.live(attention + token_elements + value_elements + weighing, mixing)
+    # PSA: features, value vectors, weights, mixed value vectors.
+    ledger.live(attention + token_elements + 2 * value_elements + weight_elements, mixing)
+    # MLP: the block's input, the attention's sum, the normed map, GELU's input and output.
+    ledger.live(held + 3 * map_elements + 2 * hidden_elements, repeat)
 
 
 # --- many networks at once ----------------------------------------------------------------------
@@ -559,11 +607,14 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
         One entry a network, equal to what :func:`cost` says of it.
     """
     ledger = ArrayLedger(len(columns))
-    maps = stage_maps(resolution or columns.image_size)
+    size = resolution or columns.image_size
+    maps = stage_maps(size)
     inputs: Count = columns.in_channels
+    image = stage_input = inputs * size[0] * size[1]
     for stage, (shape, design) in enumerate(zip(maps, stage_maps(columns.image_size), strict=True)):
         channels = columns.widths[:, stage]
-        _embedding_cost(ledger, "", stage, inputs, channels, shape, columns.overlap)
+        held = image + stage_input
+        _embedding_cost(ledger, "", stage, inputs, channels, shape, columns.overlap, held)
         _position_cost(ledger, "", channels, shape, columns.position)
         for kind in range(columns.windows.shape[2]):
             side = columns.windows[:, stage, kind]
@@ -582,9 +633,11 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
                 representation=columns.representation,
                 pointwise=(columns.representation != NONE)
                 * ((columns.pointwise == ALWAYS) | (columns.pointwise == MULTI_WINDOW) & several),
+                held=held,
                 repeat=columns.counts[:, stage, kind],
             )
         inputs = channels
+        stage_input = channels * shape[0] * shape[1]
     _head_cost(ledger, inputs, maps[-1], columns.num_classes)
     return ledger.total()
 

@@ -104,21 +104,18 @@ class SeparableAttention(Attention):
         batch, height, width, channels = x.shape
         grid = self.grid(height, width)
         valid = self._valid(x, grid)
-        windows = self._split(x, grid)
-        if token is not None:
-            windows = torch.cat((token.expand(batch, -1, -1, -1), windows), dim=2)
-        features = self._within(windows, valid)
+        # Arguments are passed on unnamed where that frees them early.
+        features = self._within(self._split(x, token, grid), valid)
         if token is not None:
             token, features = features[:, :, 0], features[:, :, 1:]
         if self.mixes:
             if token is None:
                 token = self._represent(features, valid)
-            x = self._among(token, features, valid)
-        else:
-            x = features.unflatten(2, self.window)  # (B, N, M_h, M_w, C)
-        x = x.unflatten(1, grid).transpose(2, 3)
+            features = self._among(token, features, valid)
+        x = features.unflatten(2, self.window).unflatten(1, grid).transpose(2, 3)
         x = x.reshape(batch, grid[0] * self.window[0], grid[1] * self.window[1], channels)
-        return self.proj(x[:, :height, :width].contiguous())
+        # Rows of a matrix: ONNX Runtime then runs product and bias as one operation.
+        return self.proj(x[:, :height, :width].flatten(0, 2)).view(batch, height, width, channels)
 
     def _valid(self, x: Tensor, grid: Resolution) -> Tensor | None:
         """(N, M_h * M_w), True at real pixels; None where windows divide the map."""
@@ -132,14 +129,15 @@ class SeparableAttention(Attention):
         real = real.unflatten(0, (grid[0], -1)).unflatten(2, (grid[1], -1))
         return real.transpose(1, 2).flatten(0, 1).flatten(1)
 
-    def _split(self, x: Tensor, grid: Resolution) -> Tensor:
-        """(B, H, W, C) -> (B, N, M_h * M_w, C), zero-padded at the bottom and on the right."""
+    def _split(self, x: Tensor, token: Tensor | None, grid: Resolution) -> Tensor:
+        """(B, H, W, C) -> (B, N, L, C), zero-padded at the bottom and on the right."""
         bottom = grid[0] * self.window[0] - x.shape[1]
         right = grid[1] * self.window[1] - x.shape[2]
         if bottom or right:
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         x = x.unflatten(1, (grid[0], -1)).unflatten(3, (grid[1], -1))
-        return x.transpose(2, 3).flatten(1, 2).flatten(2, 3)
+        x = x.transpose(2, 3).flatten(1, 2).flatten(2, 3)
+        return x if token is None else torch.cat((token.expand(x.shape[0], -1, -1, -1), x), dim=2)
 
     def _within(self, windows: Tensor, valid: Tensor | None) -> Tensor:
         """Depthwise self-attention, (B, N, L, C) -> (B, N, L, C)."""
@@ -148,11 +146,16 @@ class SeparableAttention(Attention):
         if valid is not None:
             tokens = valid.new_ones(count, length - valid.shape[1])
             mask = torch.cat((tokens, valid), dim=1)[:, None, None].repeat(batch, 1, 1, 1)
-        qkv = self.qkv(windows).flatten(0, 1).unflatten(2, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = self.attend(query, key, value, mask)
+        out = self.attend(*self._query_key_value(windows), mask)
         out = out.transpose(1, 2).reshape(batch, count, length, channels)
         return out + windows if self.shortcuts else out
+
+    def _query_key_value(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, L, C) -> three of (B * N, h, L, d)."""
+        batch, count, length, _ = windows.shape
+        qkv = self.qkv(windows.flatten(0, 2)).view(batch * count, length, 3, self.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
 
     def _represent(self, features: Tensor, valid: Tensor | None) -> Tensor:
         """One vector a window from its features, (B, N, M_h * M_w, C) -> (B, N, C)."""
@@ -170,7 +173,7 @@ class SeparableAttention(Attention):
         return features.sum(2) / valid.sum(1)[:, None]
 
     def _among(self, token: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        """Pointwise self-attention, features (B, N, M_h * M_w, C) -> (B, N, M_h, M_w, C)."""
+        """Pointwise self-attention, features (B, N, M_h * M_w, C) -> (B, N, M_h * M_w, h, d)."""
         count, area = features.shape[1:3]
         qk = self.token_qk(self.token_act(self.token_norm(token)))
         query, key = qk.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -190,8 +193,7 @@ class SeparableAttention(Attention):
             mixed = mixed.unflatten(3, (area, -1)) / share[..., None]
             if self.shortcuts:
                 mixed = mixed + value
-        mixed = mixed.unflatten(3, self.window).permute(0, 2, 3, 4, 1, 5)
-        return mixed.flatten(4)
+        return mixed.permute(0, 2, 3, 1, 4)
 
 
 class Block(nn.Module):
@@ -231,7 +233,7 @@ class Block(nn.Module):
         if token is not None:
             token = self.norm1(token)
         x = x + self.drop_path(self.attention(self.norm1(x), token))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x).flatten(0, 2)).view_as(x))
 
 
 def resample_tokens(tokens: Tensor, before: Resolution, after: Resolution) -> Tensor:
@@ -295,8 +297,8 @@ class SepViT(nn.Module):
             {"num_chs": width, "reduction": 4 << index, "module": f"stages.{index}"}
             for index, width in enumerate(config.widths)
         ]
-        total = sum(config.depths)
-        rates = iter(torch.linspace(0, config.drop_path_rate, total).tolist())
+        last = max(1, sum(config.depths) - 1)
+        rates = iter([config.drop_path_rate * i / last for i in range(last + 1)])
         self.stages = nn.ModuleList(
             Stage(config, index, plan, list(itertools.islice(rates, len(plan.blocks))))
             for index, plan in enumerate(config.plan())
@@ -305,6 +307,8 @@ class SepViT(nn.Module):
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._classifier(config.num_classes)
         self.apply(_initialise)
+        # As maps are channels-last: kernels in that order need not be reordered at every call.
+        self.to(memory_format=torch.channels_last)
 
     def _classifier(self, num_classes: int) -> nn.Module:
         return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
@@ -327,8 +331,11 @@ class SepViT(nn.Module):
         return maps
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Last map after the final norm, (B, H / 32, W / 32, C)."""
-        return self.norm(self.forward_stages(x)[-1])
+        """Last map after the final norm, (B, H / 32, W / 32, C); earlier maps are not kept."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x).permute(0, 3, 1, 2)
+        return self.norm(x.permute(0, 2, 3, 1))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Average over positions and classify, (B, H, W, C) -> (B, num_classes)."""
@@ -428,12 +435,24 @@ class SepViT(nn.Module):
             if name.endswith((".token", ".position.weight"))
         }
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, str | list[tuple[str, None]]]:
-        """Parameter groups for layer-wise learning rates: embeddings and blocks in order."""
+    def group_matcher(
+        self, coarse: bool = False
+    ) -> dict[str, str | list[tuple[str, tuple[int, ...] | None]]]:
+        """Parameter groups for layer-wise learning rates: embeddings and blocks in order.
+
+        timm appends the numbers beside a pattern to those that it matches, and sorts by them: an
+        embedding comes before its stage's blocks, a position encoding goes with block 0.
+        """
+        stem = r"^stages\.0\.embed"
         if coarse:
-            return {"stem": r"^stages\.0\.embed", "blocks": r"^stages\.(\d+)"}
-        blocks = r"^stages\.(\d+)\.(?:embed|blocks\.(\d+)|position)"
-        return {"stem": r"^stages\.0\.embed", "blocks": [(blocks, None), (r"^norm", (99999,))]}  # type: ignore[list-item]
+            return {"stem": stem, "blocks": [(r"^stages\.(\d+)", None), (r"^norm", (99999,))]}
+        blocks: list[tuple[str, tuple[int, ...] | None]] = [
+            (r"^stages\.(\d+)\.embed", (-1,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^stages\.(\d+)\.position", (0,)),
+            (r"^norm", (99999,)),
+        ]
+        return {"stem": stem, "blocks": blocks}
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights under the released code's names; see :mod:`effvit`."""
