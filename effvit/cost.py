@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -240,6 +241,38 @@ class ArrayLedger:
     def total(self) -> CostArrays:
         """Sum up."""
         return CostArrays(self.params, self.macs, self.activations, self.peak)
+
+
+CHUNK = 8192
+"""Networks costed at a time: their arrays stay in the processor's cache."""
+
+ColumnsT = TypeVar("ColumnsT")
+
+
+def in_chunks(
+    cost: Callable[[ColumnsT, Resolution | None], CostArrays],
+) -> Callable[[ColumnsT, Resolution | None], CostArrays]:
+    """Make an array formula work through long columns piece by piece.
+
+    Args:
+        cost: Takes columns (a dataclass whose arrays have one entry or row a network) and a
+            resolution.
+    """
+
+    @functools.wraps(cost)
+    def chunked(columns: ColumnsT, resolution: Resolution | None = None) -> CostArrays:
+        fields = vars(columns)
+        arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        size = len(next(iter(arrays.values())))
+        if size <= CHUNK:
+            return cost(columns, resolution)
+        parts = []
+        for start in range(0, size, CHUNK):
+            piece = {name: value[start : start + CHUNK] for name, value in arrays.items()}
+            parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution)))
+        return CostArrays(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+
+    return chunked
 
 
 def shared_settings(configs: Sequence[ModelConfig]) -> tuple[Resolution, int, int]:

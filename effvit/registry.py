@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
 from effvit.cost import Cost, CostArrays
-from effvit.designs import efficientvit, mobilevitv2, sepvit
+from effvit.designs import cswin, efficientvit, mobilevitv2, sepvit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,6 +62,15 @@ FAMILIES: dict[str, Family] = {
             efficientvit.EfficientViTColumns.from_configs(configs), resolution
         ),
         network="effvit.networks.efficientvit:EfficientViT",
+    ),
+    "cswin": Family(
+        config=cswin.CSWinConfig,
+        variants=cswin.VARIANTS,
+        cost=cswin.cost,
+        cost_many=lambda configs, resolution: cswin.cost_arrays(
+            cswin.CSWinColumns.from_configs(configs), resolution
+        ),
+        network="effvit.networks.cswin:CSWin",
     ),
 }
 

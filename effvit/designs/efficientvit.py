@@ -50,6 +50,7 @@ from effvit.cost import (
     add_linear,
     add_matmul,
     ceil_div,
+    in_chunks,
     shared_settings,
 )
 from effvit.designs.blocks import (
@@ -579,6 +580,7 @@ class EfficientViTColumns:
         )
 
 
+@in_chunks
 def cost_arrays(columns: EfficientViTColumns, resolution: Resolution | None = None) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 

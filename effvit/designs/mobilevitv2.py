@@ -53,6 +53,7 @@ from effvit.cost import (
     add_linear,
     add_norm,
     ceil_div,
+    in_chunks,
     shared_settings,
 )
 from effvit.designs.blocks import ACTIVATIONS, Shape, add_conv_unit, add_inverted_bottleneck
@@ -432,6 +433,7 @@ class MobileViTv2Columns:
         )
 
 
+@in_chunks
 def cost_arrays(columns: MobileViTv2Columns, resolution: Resolution | None = None) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 

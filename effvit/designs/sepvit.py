@@ -44,6 +44,7 @@ from effvit.cost import (
     add_linear,
     add_matmul,
     ceil_div,
+    in_chunks,
     smaller,
 )
 
@@ -596,6 +597,7 @@ class SepViTColumns:
         )
 
 
+@in_chunks
 def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
