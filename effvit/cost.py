@@ -13,7 +13,7 @@ import enum
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,12 +246,10 @@ class ArrayLedger:
 CHUNK = 8192
 """Networks costed at a time: their arrays stay in the processor's cache."""
 
-ColumnsT = TypeVar("ColumnsT")
+FormulaT = TypeVar("FormulaT", bound=Callable[..., CostArrays])
 
 
-def in_chunks(
-    cost: Callable[[ColumnsT, Resolution | None], CostArrays],
-) -> Callable[[ColumnsT, Resolution | None], CostArrays]:
+def in_chunks(cost: FormulaT) -> FormulaT:
     """Make an array formula work through long columns piece by piece.
 
     Args:
@@ -260,7 +258,7 @@ def in_chunks(
     """
 
     @functools.wraps(cost)
-    def chunked(columns: ColumnsT, resolution: Resolution | None = None) -> CostArrays:
+    def chunked(columns: Any, resolution: Resolution | None = None) -> CostArrays:  # noqa: ANN401
         fields = vars(columns)
         arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
         size = len(next(iter(arrays.values())))
@@ -272,7 +270,7 @@ def in_chunks(
             parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution)))
         return CostArrays(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
-    return chunked
+    return cast("FormulaT", chunked)
 
 
 def shared_settings(configs: Sequence[ModelConfig]) -> tuple[Resolution, int, int]:
