@@ -1,6 +1,7 @@
 """Long columns are costed piece by piece; pieces change nothing."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from effvit.designs.sepvit import VARIANTS, SepViTColumns, cost_arrays
 def test_pieces_equal_the_whole(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     four = SepViTColumns.from_configs(list(VARIANTS.values()))
     rows = np.arange(count) % len(four)
-    arrays = {n: v[rows] for n, v in vars(four).items() if isinstance(v, np.ndarray)}
+    fields = vars(four).items()
+    arrays: dict[str, Any] = {n: v[rows] for n, v in fields if isinstance(v, np.ndarray)}
     columns = dataclasses.replace(four, **arrays)
     whole = cost_arrays(columns)
     monkeypatch.setattr(cost, "CHUNK", 4)
