@@ -1,0 +1,1 @@
+"""Why something was run: audits and ablations, one command each, with their results."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
+from typing import Protocol
 
 import torch
 
@@ -77,6 +79,15 @@ def _train(task: TrainingTask) -> Outcome:
         return TrainingFailure(str(error))
     except MemoryError:
         return TrainingFailure("out of memory")
+    except RuntimeError as error:  # torch's word for all that goes wrong inside a network
+        return TrainingFailure(" ".join(str(error).split()))
+
+
+class Trainer(Protocol):
+    """What trains variants."""
+
+    def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
+        """Train all tasks; yield the index of each and its outcome, as they finish."""
 
 
 class TrainingPool:
@@ -111,7 +122,12 @@ class TrainingPool:
         processes = list(getattr(self._executor, "_processes", None) or {})
         self._executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
-            with_signal(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _restart(self) -> None:
+        self._stop()
+        self._executor = self._start()
 
     def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
         """Train all tasks.
@@ -128,13 +144,20 @@ class TrainingPool:
                 done.add(index)
                 yield index, outcome
         except BrokenProcessPool:
+            self._restart()
             for index in sorted(set(range(len(tasks))) - done):
                 yield index, self._train_alone(tasks[index])
 
+    def _submit(self, task: TrainingTask) -> Future[Outcome]:
+        """Hand a task over; a worker that this starts is born deaf to Ctrl-C."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return self._executor.submit(_train, task)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def _train_together(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
-        pending: dict[Future[Outcome], int] = {
-            self._executor.submit(_train, task): index for index, task in enumerate(tasks)
-        }
+        pending = {self._submit(task): index for index, task in enumerate(tasks)}
         while pending:
             finished, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -142,21 +165,7 @@ class TrainingPool:
 
     def _train_alone(self, task: TrainingTask) -> Outcome:
         try:
-            return self._executor.submit(_train, task).result()
+            return self._submit(task).result()
         except BrokenProcessPool:
-            self._stop()
-            self._executor = self._start()
-        try:
-            return self._executor.submit(_train, task).result()
-        except BrokenProcessPool:
-            self._stop()
-            self._executor = self._start()
+            self._restart()
             return TrainingFailure("the training process died, most likely out of memory")
-
-
-def with_signal(process: int, number: int) -> None:
-    """Send a signal to a process that may be gone."""
-    try:
-        os.kill(process, number)
-    except ProcessLookupError:
-        return

@@ -1,0 +1,153 @@
+"""Measure many variants with the proxy, in several processes, into a CSV that can be resumed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from effvit import model_cost
+from effvit.config import ConfigError
+from effvit.designs.sepvit import SepViTConfig
+from search.environment import environment
+from search.proxy import ProxyRecipe
+from search.proxy_network import mixes_windows, proxy_config
+from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
+
+Row = dict[str, Any]
+KEY = ("variant_id", "recipe", "seed")
+"""What tells rows apart."""
+
+SCORES = ("accuracy", "relation", "recognition", "relation_found", "attempts", "seconds")
+"""What a training gives; empty where it failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One row to measure: a labelled variant, a recipe, a seed."""
+
+    label: str
+    config: SepViTConfig
+    recipe: ProxyRecipe
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Its :data:`KEY`."""
+        return self.config.variant_id, self.recipe.name, self.seed
+
+
+def describe(task: Task) -> Row:
+    """Everything about a row that needs no training."""
+    scaled = proxy_config(task.config)
+    cost, small = model_cost(task.config), model_cost(scaled)
+    return {
+        "variant_id": task.config.variant_id,
+        "label": task.label,
+        "recipe": task.recipe.name,
+        "seed": task.seed,
+        "mixes_windows": mixes_windows(scaled),
+        "params": cost.params,
+        "macs": cost.macs,
+        **{f"width_{stage}": width for stage, width in enumerate(task.config.widths, start=1)},
+        "blocks": sum(task.config.depths),
+        "window_representation": task.config.window_representation,
+        "mlp_ratio": task.config.mlp_ratio,
+        "proxy_params": small.params,
+        "proxy_macs": small.macs,
+    }
+
+
+def record(task: Task, outcome: Outcome) -> Row:
+    """Make the row of a training; a failure is recorded with its reason."""
+    scores: Row = dict.fromkeys(SCORES)
+    error = ""
+    if isinstance(outcome, TrainingFailure):
+        error = outcome.reason
+    else:
+        result = outcome.validation.to_dict()
+        scores = {name: result[name] for name in SCORES}
+    settings = {
+        "config": task.config.to_json(),
+        "recipe_settings": json.dumps(task.recipe.to_dict()),
+    }
+    return {**describe(task), **scores, "error": error, **settings, **environment()}
+
+
+def measure_all(tasks: Sequence[Task], path: Path, workers: int) -> pd.DataFrame:
+    """Measure what the file does not hold yet, appending each row as it is finished.
+
+    Args:
+        tasks: Rows wanted.
+        path: CSV file; made if it does not exist.
+        workers: Processes.
+
+    Returns:
+        The rows wanted, whatever else the file holds.
+
+    Raises:
+        ConfigError: The file holds rows of a recipe of the same name but other settings.
+    """
+    done = _read(path, tasks)
+    missing = [task for task in tasks if task.key not in done]
+    with _progress() as progress, TrainingPool(workers) as pool:
+        bar = progress.add_task("measuring", total=len(tasks), completed=len(tasks) - len(missing))
+        trainings = [TrainingTask(task.config, task.recipe, task.seed) for task in missing]
+        for index, outcome in pool.train(trainings):
+            _append(path, record(missing[index], outcome))
+            progress.advance(bar)
+    wanted = pd.DataFrame([task.key for task in tasks], columns=list(KEY))
+    rows: pd.DataFrame = wanted.merge(pd.read_csv(path), on=list(KEY), validate="one_to_one")
+    return rows
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+def _read(path: Path, tasks: Sequence[Task]) -> set[tuple[str, str, int]]:
+    """Keys of the rows in a file, after cutting off a last line that was not finished."""
+    if not path.exists():
+        return set()
+    text = path.read_text()
+    if not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])
+    if not path.stat().st_size:
+        return set()
+    rows = pd.read_csv(path)
+    settings = {task.recipe.name: json.dumps(task.recipe.to_dict()) for task in tasks}
+    for name, written in zip(rows["recipe"], rows["recipe_settings"], strict=True):
+        if settings.get(name, written) != written:
+            raise ConfigError(
+                f"{path} holds rows of recipe {name!r} with other settings; choose another --out"
+            )
+    return set(zip(rows["variant_id"], rows["recipe"], rows["seed"], strict=True))
+
+
+def _append(path: Path, row: Row) -> None:
+    new = not path.exists() or not path.stat().st_size
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

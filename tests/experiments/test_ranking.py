@@ -1,0 +1,88 @@
+"""Rank agreement: known values, ties, intervals."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments.ranking import estimate, kendall, partial_kendall, spearman
+
+
+def test_kendall_counts_pairs() -> None:
+    # Of 6 pairs, one is turned round: (5 - 1) / 6.
+    x, y = np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 4, 3])
+    assert kendall(x, y) == pytest.approx(4 / 6)
+
+
+def test_kendall_with_a_tie_divides_by_untied_pairs() -> None:
+    # Pairs: 3; one tied in y. tau-b = 2 / sqrt(3 * 2).
+    assert kendall(np.array([1.0, 2, 3]), np.array([1.0, 2, 2])) == pytest.approx(2 / math.sqrt(6))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=12))
+def test_statistics_are_scipys(pairs: list[tuple[int, int]]) -> None:
+    x, y = np.array(pairs, float).T
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy warns of constant samples
+        taus, rhos = stats.kendalltau(x, y), stats.spearmanr(x, y)
+    assert kendall(x, y) == pytest.approx(taus.statistic, nan_ok=True)
+    assert spearman(x, y) == pytest.approx(rhos.statistic, nan_ok=True)
+    stacked = kendall(np.stack([x, x[::-1]]), np.stack([y, y[::-1]]))
+    assert stacked.tolist() == pytest.approx([float(kendall(x, y))] * 2, nan_ok=True)
+
+
+def test_agreement_with_a_constant_is_not_defined() -> None:
+    constant, y = np.ones(4), np.arange(4.0)
+    assert math.isnan(kendall(constant, y))
+    assert math.isnan(spearman(constant, y))
+
+
+def test_spearman_of_any_rising_relation_is_one() -> None:
+    x = np.arange(6.0)
+    assert spearman(x, np.exp(x)) == pytest.approx(1.0)
+
+
+def test_partial_tau_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    x, y, z = rng.normal(size=(3, 30))
+    xy, xz, yz = kendall(x, y), kendall(x, z), kendall(y, z)
+    expected = (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial_kendall(x, y, z) == pytest.approx(expected)
+
+
+def test_partial_tau_takes_out_what_the_third_explains() -> None:
+    rng = np.random.default_rng(1)
+    size = rng.normal(size=200)
+    x, y = size + 0.3 * rng.normal(size=(2, 200))
+    assert kendall(x, y) > 0.6
+    assert abs(partial_kendall(x, y, size)) < 0.15
+
+
+def test_partial_tau_is_not_defined_where_the_third_explains_all() -> None:
+    x = np.arange(5.0)
+    assert math.isnan(partial_kendall(x, x, x))
+
+
+def test_the_interval_holds_the_value_and_shrinks_with_more_variants() -> None:
+    rng = np.random.default_rng(2)
+
+    def interval(count: int) -> float:
+        x = rng.normal(size=count)
+        found = estimate(kendall, x, x + rng.normal(size=count))
+        assert found.low < found.value < found.high
+        return found.high - found.low
+
+    assert interval(80) < 0.75 * interval(20)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    x, y = np.random.default_rng(3).normal(size=(2, 12))
+    assert estimate(kendall, x, y) == estimate(kendall, x, y)
+    assert estimate(kendall, x, y) != estimate(kendall, x, y, seed=1)
