@@ -1,0 +1,23 @@
+"""Shared by all tests: seeded, one thread each, property tests without a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+# A first example imports, compiles caches and shares its core: no per-example deadline.
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _seeded_on_one_thread() -> Iterator[None]:
+    """Start every test from the same random state; workers of a parallel run share the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
