@@ -12,31 +12,32 @@ import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import Trial, TrialState
 
-from effvit import ModelConfig, model_cost
-from search.latency import LatencyGuess, LatencyMeter
+from effvit import ModelConfig, model_cost, model_costs
+from search.latency import LatencyGuess, Meter
 from search.records import TrialRecord
 from search.samplers import GuardedSampler, SpaceExhaustedError, sampler_kind, within
 from search.settings import RunSettings
-from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
+from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask
 from spaces.space import Space
 
 RECORD = "record"
 GUESS_MARGIN = 1.3
 """A variant is skipped unmeasured if its guessed latency exceeds the budget by this factor."""
 
-
 STOPPED = "the run was stopped during this trial"
 
 
 def read_records(study: optuna.Study) -> list[TrialRecord]:
-    """Records of all trials that were begun; one cut off before it had a record has a short one."""
+    """Records of all trials that have one: a trial gets it as soon as its variant is known."""
     return [
-        TrialRecord(**trial.user_attrs.get(RECORD, {"number": trial.number, "reason": STOPPED}))
+        TrialRecord(**trial.user_attrs[RECORD])
         for trial in study.get_trials(deepcopy=False)
-        if trial.state is not TrialState.WAITING
+        if RECORD in trial.user_attrs
     ]
 
 
@@ -49,7 +50,7 @@ class Search:
     """
 
     def __init__(
-        self, settings: RunSettings, space: Space, study: optuna.Study, meter: LatencyMeter
+        self, settings: RunSettings, space: Space, study: optuna.Study, meter: Meter
     ) -> None:
         self._settings = settings
         self._space = space
@@ -74,38 +75,44 @@ class Search:
     # --- where a stopped run left off -----------------------------------------------------------
 
     def _recover(self) -> None:
-        """Close trials that a stop cut off and queue them again; begin with the published ones."""
+        """Close what a stop left open, and queue what it cut off; begin with the published ones.
+
+        Whatever a stop interrupts, this one included, the next start finds the same things to do.
+        """
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            if set(trial.params) == set(self._space.distributions()):
-                self._study.enqueue_trial(trial.params)
+            record = self.records.get(trial.number)
+            self._close(trial.number, record.values if record else None)
         for record in self.records.values():
             if record.state != "interrupted":
                 self._sampler.saw(record.model_config)
             if record.latency_ms is not None:
-                self._guess.add(_features(record.model_config), record.latency_ms)
+                self._guess.add(_features([record.model_config])[0], record.latency_ms)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._sampler.saw(self._space.decode(trial.system_attrs["fixed_params"]))
-        if not self._study.get_trials(deepcopy=False):
-            for config in self.published.values():
+        cut_off = [r.model_config for r in self.records.values() if r.state == "interrupted"]
+        for config in [*self.published.values(), *cut_off]:
+            if not self._sampler.has_seen(config):
                 self._study.enqueue_trial(self._space.encode(config))
                 self._sampler.saw(config)
+
+    def _close(self, number: int, values: Sequence[float] | None) -> None:
+        if values is None:
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, values)
 
     # --- budgets --------------------------------------------------------------------------------
 
     def _affordable(self, configs: Sequence[ModelConfig]) -> list[bool]:
         budgets = self._settings.budgets
         fits = within(configs, budgets.max_macs, budgets.max_params)
-        if budgets.max_latency_ms is None:
+        if budgets.max_latency_ms is None or not configs:
             return fits
-        limit = GUESS_MARGIN * budgets.max_latency_ms
-        return [
-            fit and self._guessed(config) <= limit
-            for fit, config in zip(fits, configs, strict=True)
-        ]
-
-    def _guessed(self, config: ModelConfig) -> float:
-        return self._guess.predict(_features(config)) or 0.0
+        guessed = self._guess.predict(_features(configs))
+        if guessed is None:
+            return fits
+        near = guessed <= GUESS_MARGIN * budgets.max_latency_ms
+        return [fit and bool(guess) for fit, guess in zip(fits, near, strict=True)]
 
     # --- rounds ---------------------------------------------------------------------------------
 
@@ -114,19 +121,21 @@ class Search:
         """Trials that count: all that were not interrupted."""
         return sum(record.state != "interrupted" for record in self.records.values())
 
-    def run(self, pool: TrainingPool, after_trial: Callable[[TrialRecord], None]) -> None:
+    def run(self, pool: Trainer, after_trial: Callable[[TrialRecord], None]) -> bool:
         """Run rounds until the trials are done, or nothing is left to propose.
 
         Args:
             pool: Where variants are trained.
             after_trial: Called with the record of each trial that has ended.
+
+        Returns:
+            Whether the trials are done; if not, nothing was left to propose.
         """
         while self.finished < self._settings.trials:
             size = min(2 * self._settings.workers, self._settings.trials - self.finished)
-            try:
-                asked = [self._ask() for _ in range(size)]
-            except SpaceExhaustedError:
-                return
+            asked = self._ask_round(size)
+            if not asked:
+                return False
             trained = [record for record in asked if self._measure_latency(record, after_trial)]
             # The longest first, so that no worker ends the round with one long training.
             trained.sort(key=lambda record: -(record.macs or 0))
@@ -134,6 +143,19 @@ class Search:
             for index, outcome in pool.train(tasks):
                 self._tell(trained[index], outcome)
                 after_trial(trained[index])
+        return True
+
+    def _ask_round(self, size: int) -> list[TrialRecord]:
+        """Ask for so many variants; fewer, or none, if no more are left."""
+        asked: list[TrialRecord] = []
+        try:
+            while len(asked) < size:
+                asked.append(self._ask())
+        except SpaceExhaustedError:
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if trial.number not in self._open:  # the one that got no variant
+                    self._close(trial.number, None)
+        return asked
 
     def _task(self, record: TrialRecord) -> TrainingTask:
         settings = self._settings
@@ -141,13 +163,14 @@ class Search:
 
     def _ask(self) -> TrialRecord:
         trial = self._study.ask()
-        self._open[trial.number] = trial
         config = self._space.suggest(trial)
+        self._open[trial.number] = trial
         self._sampler.saw(config)
         record = _costed(config, trial.number)
         record.published = self._names.get(config.variant_id, "")
         record.choices = dict(next(iter(self._space.encodings(config))))
         record.started = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+        trial.set_user_attr(RECORD, record.to_dict())
         return record
 
     def _measure_latency(
@@ -163,7 +186,7 @@ class Search:
             record.latency_ms = latency.median_ms
             record.latency_low_ms, record.latency_high_ms = latency.low_ms, latency.high_ms
             record.latency_ratio, record.latency_noisy = latency.ratio, latency.noisy
-            self._guess.add(_features(record.model_config), latency.median_ms)
+            self._guess.add(_features([record.model_config])[0], latency.median_ms)
             limit = self._settings.budgets.max_latency_ms
             if limit is not None and latency.median_ms > limit:
                 record.state = "infeasible"
@@ -197,11 +220,7 @@ class Search:
         """
         trial = self._open.pop(record.number)
         trial.set_user_attr(RECORD, record.to_dict())
-        values = record.values
-        if values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, values)
+        self._close(record.number, record.values)
         self.records[record.number] = record
 
 
@@ -219,10 +238,11 @@ def _costed(config: ModelConfig, number: int) -> TrialRecord:
     )
 
 
-def _features(config: ModelConfig) -> list[float]:
-    """What latency is guessed from: costs, and the number of operations."""
-    cost = model_cost(config)
-    return [cost.macs, cost.activations, cost.params, len(cost.operations)]
+def _features(configs: Sequence[ModelConfig]) -> NDArray[np.float64]:
+    """What latency is guessed from, a row for each configuration; all of it is in closed form."""
+    costs = model_costs(configs)
+    columns = (costs.macs, costs.activations, costs.params, costs.peak_elements)
+    return np.column_stack(columns).astype(np.float64)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -51,9 +52,9 @@ def export(
     """Write a variant as configuration, weights or ONNX, and print how far outputs agree."""
     config = read_trial(folder, trial)
     path = output or folder / "export" / f"{config.variant_id}.{format.value}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True)
     if format is Format.JSON:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
         same = as_config(json.loads(path.read_text(encoding="utf-8"))) == config
         console.print(f"wrote {escape(str(path))}; read back {'equal' if same else 'DIFFERENT'}")
@@ -61,8 +62,9 @@ def export(
     torch.manual_seed(seed)
     model = create_model(config).eval()
     if weights is not None:
-        model.load_state_dict(load_file(weights))
+        load_weights(model, weights)
     source = "fresh weights, not trained" if weights is None else f"weights of {weights}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write = write_onnx if format is Format.ONNX else write_safetensors
     difference = write(model, config, path)
     console.print(
@@ -77,17 +79,37 @@ def read_trial(folder: Path, number: int) -> ModelConfig:
     """Read the configuration of a trial.
 
     Raises:
-        ConfigError: The folder holds no run, or no such trial.
+        ConfigError: The folder holds no run, no such trial, or its records are unreadable.
     """
     path = folder / "trials.csv"
     if not path.exists():
         raise ConfigError(f"{folder} holds no run: there is no {path.name}")
-    trials = pd.read_csv(path, usecols=["number", "config"])
+    try:
+        trials = pd.read_csv(path, usecols=["number", "config"])
+    except ValueError as error:
+        raise ConfigError(f"{path} is unreadable: {error}") from error
     found = trials.loc[trials["number"] == number, "config"]
-    if found.empty or not isinstance(found.iloc[0], str):
+    if found.empty:
         known = f"0 to {trials['number'].max()}" if len(trials) else "none yet"
         raise ConfigError(f"{folder} has no trial {number} (known: {known})")
-    return as_config(json.loads(found.iloc[0]))
+    try:
+        return as_config(json.loads(found.iloc[0]))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trial {number} in {path} holds no variant: {error}") from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights from a safetensors file.
+
+    Raises:
+        ConfigError: It is no such file, or its weights are of another network.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"cannot read weights from {path}: {error}") from error
+    except RuntimeError as error:
+        raise ConfigError(f"weights of {path} are of another network: {error}") from error
 
 
 def _images(config: ModelConfig, batch: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from scipy import stats
 from search.front import hypervolume, non_dominated
 from search.proxy import ProxyRecipe
 from search.records import Front, Scale, TrialRecord
-from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
+from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask
 
 CONFIDENCE = 0.95
 
@@ -28,7 +28,9 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
         count: How many to choose at most.
 
     Returns:
-        The chosen trials, those that add most first. If the front has fewer, all of it.
+        The chosen trials, those that add most first, then the published models among the trials:
+        they are compared with the front, so they are trained as long. If the front has fewer than
+        ``count``, all of it; none for a ``count`` of 0.
     """
     complete = [record for record in records if record.values is not None]
     losses = {r.number: scale.losses(r.values) for r in complete if r.values is not None}
@@ -39,7 +41,8 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
         taken = [losses[record.number] for record in chosen]
         gains = [hypervolume([*taken, losses[r.number]], Front.REFERENCE) for r in left]
         chosen.append(left.pop(max(range(len(left)), key=gains.__getitem__)))
-    return chosen
+    published = [record for record in complete if record.published and record not in chosen]
+    return chosen + published if count else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ class FinalRound:
     def run(
         self,
         finalists: Sequence[TrialRecord],
-        pool: TrainingPool,
+        pool: Trainer,
         after_training: Callable[[], None],
     ) -> None:
         """Train what is missing. A training that fails is left out of the mean."""

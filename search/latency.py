@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from effvit import ModelConfig, create_model, model_config
+from effvit import ConfigError, ModelConfig, create_model, model_config, model_cost
 from effvit.config import Resolution
 
 
@@ -79,6 +81,17 @@ class Latency:
     noisy: bool
 
 
+class Meter(Protocol):
+    """What measures the latency of variants."""
+
+    def measure(self, config: ModelConfig) -> Latency:
+        """Measure a variant.
+
+        Raises:
+            RuntimeError, MemoryError: It does not fit into memory.
+        """
+
+
 class LatencyMeter:
     """Measures networks of one resolution on one device.
 
@@ -101,10 +114,21 @@ class LatencyMeter:
             device: A torch device.
             reference_ms: The reference's median from an earlier part of the same run, so that a
                 resumed run stays on one scale.
+
+        Raises:
+            ConfigError: The reference network does not fit into memory.
         """
         self.protocol = protocol
         self.device = torch.device(device)
         reference = model_config(protocol.reference).replace(image_size=resolution)
+        try:
+            self._check_memory(reference)
+        except MemoryError as error:
+            height, width = resolution
+            raise ConfigError(
+                f"resolution {height}x{width} with batch {protocol.batch} is too large for this "
+                f"machine: {protocol.reference} {error}"
+            ) from error
         self._images = torch.rand(
             protocol.batch, reference.in_channels, *resolution, device=self.device
         )
@@ -112,6 +136,16 @@ class LatencyMeter:
         if reference_ms is None:
             reference_ms = float(np.median(self._run(self._reference, self._reference)))
         self.reference_ms = reference_ms
+
+    def _check_memory(self, config: ModelConfig) -> None:
+        """Refuse what the system would kill this process for; a GPU's memory refuses by itself."""
+        cost = model_cost(config)
+        needed = self.protocol.batch * cost.peak_bytes() + 4 * cost.params
+        available = psutil.virtual_memory().available
+        if self.device.type == "cpu" and needed > available:
+            raise MemoryError(
+                f"needs about {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available"
+            )
 
     def _build(self, config: ModelConfig) -> nn.Module:
         """Build a network with cheap weights: their values do not matter here, denormals would."""
@@ -157,6 +191,7 @@ class LatencyMeter:
         Raises:
             RuntimeError, MemoryError: The network does not fit into memory.
         """
+        self._check_memory(config)
         times = self._run(self._reference, self._build(config))
         ratios = times[:, 1] / times[:, 0]
         ratio = float(np.median(ratios))
@@ -186,30 +221,36 @@ def _median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 class LatencyGuess:
     """A rough guess of latency from costs, to spare hopeless variants their measurement.
 
-    A ridge regression of log latency on logs of MACs, activations, parameters and blocks, fitted
-    to what this run has measured. It only filters: what is reported is always measured.
+    A ridge regression of log latency on logs of costs, fitted to what this run has measured. It
+    only filters: what is reported is always measured.
     """
 
     MIN_POINTS = 12
     RIDGE = 1e-2
 
     def __init__(self) -> None:
-        self._features: list[list[float]] = []
+        self._features: list[NDArray[np.float64]] = []
         self._targets: list[float] = []
 
-    def add(self, features: list[float], latency_ms: float) -> None:
-        """Learn from a measurement; ``features`` are positive costs."""
+    def add(self, features: NDArray[np.float64], latency_ms: float) -> None:
+        """Learn from a measurement; ``features`` (f,) are positive costs."""
         self._features.append(features)
         self._targets.append(latency_ms)
 
-    def predict(self, features: list[float]) -> float | None:
-        """Guess milliseconds; None before there are enough measurements."""
+    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Guess milliseconds (n,) from costs (n, f); None before there are enough measurements."""
         if len(self._targets) < self.MIN_POINTS:
             return None
         x = np.log(np.asarray(self._features))
         mean, scale = x.mean(0), x.std(0) + 1e-9
-        x = np.column_stack([np.ones(len(x)), (x - mean) / scale])
+        x = _with_constant((x - mean) / scale)
         penalty = self.RIDGE * len(x) * np.diag([0.0] + [1.0] * (x.shape[1] - 1))
         weights = np.linalg.solve(x.T @ x + penalty, x.T @ np.log(self._targets))
-        point = np.concatenate([[1.0], (np.log(features) - mean) / scale])
-        return float(np.exp(point @ weights))
+        guessed: NDArray[np.float64] = np.exp(
+            _with_constant((np.log(features) - mean) / scale) @ weights
+        )
+        return guessed
+
+
+def _with_constant(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([np.ones(len(x)), x])

@@ -21,6 +21,12 @@ from search.records import Front, Scale, TrialRecord
 PLAIN_SECONDS = 20.0
 """Seconds between lines where there is no terminal."""
 
+BAR_WIDTH = 10
+"""Columns; the line fits into 80 with it."""
+
+SPEED_SECONDS = 3600.0
+"""The time left is told from the steps of so many last seconds: they come in rounds."""
+
 
 class Progress:
     """Trials done, size and hypervolume of the front, time left. Use it as a context."""
@@ -56,13 +62,14 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         self._bar = RichProgress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[front]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
+            speed_estimate_period=SPEED_SECONDS,
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import importlib.metadata
+import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +23,7 @@ from rich.markup import escape
 
 from effvit import ConfigError, ModelConfig, model_cost, model_costs
 from effvit.config import parse_resolution
-from effvit.console import one_line_errors, readable
+from effvit.console import BAD_INPUT, one_line_errors, readable, stderr
 from search import proxy
 from search.engine import Search
 from search.environment import available_cores, device_name, environment
@@ -43,6 +46,11 @@ from search.storage import lock_folder, open_study
 from search.workers import TrainingPool
 from spaces import get_space
 from spaces.space import Space
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 SCALE_SAMPLES = 2000
 SCALE_MARGIN = 3.0
@@ -75,6 +83,12 @@ def run(
         int, typer.Option(min=0, help="Variants of the front trained again, longer.")
     ] = 8,
     final_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each finalist.")] = 3,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of the proxy for each trial.")
+    ] = proxy.SEARCH.steps,
+    final_steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of the proxy for the finalists.")
+    ] = proxy.FULL.steps,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL [a journal in the folder].")
     ] = None,
@@ -92,8 +106,8 @@ def run(
         device=_checked_device(device),
         threads=threads or available_cores(),
         latency=LatencyProtocol(batch=batch),
-        search_recipe=proxy.SEARCH,
-        final_recipe=proxy.FULL,
+        search_recipe=dataclasses.replace(proxy.SEARCH, steps=steps),
+        final_recipe=dataclasses.replace(proxy.FULL, steps=final_steps),
         trials=trials,
         workers=workers or available_cores(),
         finalists=finalists,
@@ -101,25 +115,34 @@ def run(
         storage=storage,
     )
     sampler_kind(sampler)
-    searched = get_space(space, settings.resolution)
-    _check_budgets(searched, settings)
     folder = out or Path("runs") / space
-    with lock_folder(folder):
-        try:
-            _run(settings, searched, folder, Console(highlight=False))
-        except KeyboardInterrupt:
-            Console(stderr=True).print("stopped; the same command goes on from here")
-            raise typer.Exit(130) from None
-
-
-def _checked_device(device: str) -> str:
     try:
-        kind = torch.device(device).type
+        searched = get_space(space, settings.resolution)
+        _check_budgets(searched, settings)
+        with lock_folder(folder):
+            _run(settings, searched, folder, Console(highlight=False, soft_wrap=True))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OSError(
+            f"no room left in {folder} ({error.strerror}); the same command goes on from here "
+            "when there is some"
+        ) from error
+    except KeyboardInterrupt:
+        stderr().print("stopped; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _checked_device(name: str) -> str:
+    try:
+        device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device must be like cpu or cuda:0, got {device!r}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} is not available here (nearest valid: cpu)")
-    return device
+        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} is not available here (nearest valid: cpu)")
+    return name
 
 
 def _check_budgets(space: Space, settings: RunSettings) -> None:
@@ -164,8 +187,12 @@ def _run(settings: RunSettings, space: Space, folder: Path, console: Console) ->
     )
     if calibration is None:
         calibration = Calibration(meter.reference_ms, _scale(settings, space, meter))
-        write_json(folder / SETTINGS, _document(settings, space, calibration))
-    study, cut = open_study(folder, settings.storage)
+    run_key = {"identity": settings.identity(), "calibration": dataclasses.asdict(calibration)}
+    if saved is None:
+        write_json(folder / SETTINGS, {**_document(settings, space, calibration), **run_key})
+    study, cut = open_study(folder, settings.storage, run_key)
+    if saved is not None:
+        write_json(folder / SETTINGS, {**saved, "trials": settings.trials, "command": _command()})
     if cut:
         console.print(f"cut {cut} bytes of an unfinished line off the study: the last stop's")
     _announce(console, settings, space, folder, resumed=saved is not None)
@@ -196,20 +223,25 @@ def _search_and_report(
                 write()
                 progress.trial(record)
 
-            search.run(pool, after_trial)
+            done = search.run(pool, after_trial)
+        if not done:
+            console.print(
+                f"no variant within the budgets is left after {search.finished} trials of "
+                f"{settings.trials}"
+            )
         records = write()
         chosen = select_finalists(records, scale, settings.finalists)
         seeds = range(settings.seed + 1, settings.seed + 1 + settings.final_seeds)
         final = FinalRound(study, settings.final_recipe, seeds)
         trainings = len(chosen) * settings.final_seeds
-        done = trainings - len(final.missing(chosen))
-        with Progress(console, scale, trainings, title="finalists", done=done) as progress:
+        earlier = trainings - len(final.missing(chosen))
+        with Progress(console, scale, trainings, title="finalists", done=earlier) as progress:
             final.run(chosen, pool, progress.step)
     rows = final.rows(chosen, scale)
     write_csv(folder / "pareto.csv", rows)
     write_json(folder / "pareto.json", list(pareto_entries(rows)))
     write_csv(folder / "importance.csv", _importances(study))
-    _print_front(console, rows)
+    _print_front(console, settings, rows)
     _report(folder, console)
 
 
@@ -219,12 +251,12 @@ def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
     low, high = float(macs.min()), float(settings.budgets.max_macs or macs.max())
     reference = model_cost(settings.latency.reference, settings.resolution).macs
     per_mac = meter.reference_ms / reference
+    slowest = settings.budgets.max_latency_ms or float(macs.max()) * per_mac * SCALE_MARGIN
     return Scale(
         macs_low=low / 1.01,
         macs_high=max(high, 1.01 * low),
-        latency_low_ms=low * per_mac / SCALE_MARGIN,
-        latency_high_ms=settings.budgets.max_latency_ms
-        or float(macs.max()) * per_mac * SCALE_MARGIN,
+        latency_low_ms=min(low * per_mac, slowest) / SCALE_MARGIN,
+        latency_high_ms=slowest,
     )
 
 
@@ -232,7 +264,7 @@ def _document(settings: RunSettings, space: Space, calibration: Calibration) -> 
     """Everything about a run, for ``settings.json``."""
     return {
         "workbench_version": importlib.metadata.version("effvit-workbench"),
-        "command": "python -m search.run " + " ".join(sys.argv[1:]),
+        "command": _command(),
         "space": settings.space,
         "space_size": space.size(),
         "resolution": settings.resolution,
@@ -260,9 +292,11 @@ def _document(settings: RunSettings, space: Space, calibration: Calibration) -> 
             "reference_ms": calibration.reference_ms,
         },
         "environment": environment(settings.device),
-        "identity": settings.identity(),
-        "calibration": dataclasses.asdict(calibration),
     }
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
 
 
 def _importances(study: optuna.Study) -> list[dict[str, str | float]]:
@@ -275,7 +309,11 @@ def _importances(study: optuna.Study) -> list[dict[str, str | float]]:
     for index, (objective, direction) in enumerate(OBJECTIVES.items()):
         sign = 1 if direction == "minimize" else -1  # the evaluator asks what makes a target low
         target = functools.partial(_value, index=index, sign=sign)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is experimental, and how it splits trials
+            shares = optuna.importance.get_param_importances(
+                study, evaluator=evaluator, target=target
+            )
         for axis, share in shares.items():
             rows.append({"objective": objective, "axis": axis, "importance": share})
     return rows
@@ -291,13 +329,19 @@ def _announce(
     height, width = settings.resolution
     console.print(
         f"[bold]{'resuming' if resumed else 'searching'} {space.name}[/] at {height}x{width}: "
-        f"{space.size():,} distinct variants, {settings.trials} trials, {settings.workers} "
-        f"workers, latency on {settings.device} with {settings.threads} threads; "
-        f"writing to {escape(str(folder))}"
+        f"{space.size():,} distinct variants"
     )
+    console.print(
+        f"trials: {settings.trials}, workers: {settings.workers}, "
+        f"latency on {settings.device} with threads: {settings.threads}"
+    )
+    console.print(f"writing to {escape(str(folder))}")
 
 
-def _print_front(console: Console, rows: list[dict[str, Any]]) -> None:
+def _print_front(console: Console, settings: RunSettings, rows: list[dict[str, Any]]) -> None:
+    if not settings.finalists:
+        console.print("no front: it is made of finalists, and --finalists is 0")
+        return
     if not rows:
         console.print("no variant was evaluated completely; trials.csv says why")
         return
@@ -322,9 +366,12 @@ def _report(folder: Path, console: Console) -> None:
     )
     if result.returncode:
         last = (result.stderr.strip() or "no message").splitlines()[-1]
-        console.print(f"[bold red]error:[/] the report could not be drawn: {escape(last)}")
-    else:
-        console.print(f"report: {escape(str(folder / 'report.html'))}")
+        last = last.removeprefix("error: ")
+        stderr().print(
+            f"[bold red]error:[/] the report could not be drawn: {escape(last)}", soft_wrap=True
+        )
+        raise typer.Exit(BAD_INPUT)
+    console.print(f"report: {escape(str(folder / 'report.html'))}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,17 @@ from spaces.space import Space
 
 @dataclasses.dataclass(frozen=True)
 class SamplerKind:
-    """A sampler that can be chosen: how it is made from a seed, and what it is good for."""
+    """A sampler that can be chosen.
+
+    Attributes:
+        make: Makes it from a seed.
+        purpose: What it is good for.
+        resumes: Whether it keeps its place in the study. Then it has one seed for the whole run.
+    """
 
     make: Callable[[int], BaseSampler]
     purpose: str
+    resumes: bool = False
 
 
 SAMPLERS: dict[str, SamplerKind] = {
@@ -55,6 +62,7 @@ SAMPLERS: dict[str, SamplerKind] = {
     "qmc": SamplerKind(
         lambda seed: QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False),
         "low-discrepancy sequence; covers the space evenly, learns nothing",
+        resumes=True,
     ),
     "random": SamplerKind(lambda seed: RandomSampler(seed=seed), "independent random choices"),
 }
@@ -79,7 +87,8 @@ class GuardedSampler(BaseSampler):
     is taken, and at last a uniform draw from the affordable part of the space.
 
     The wrapped sampler is made anew for each trial from the run's seed and the trial's number, so
-    a resumed run goes on as if it had never stopped, instead of repeating its first draws.
+    a resumed run goes on as if it had never stopped, instead of repeating its first draws. One
+    that keeps its place in the study itself has the run's seed alone.
     """
 
     patience = 30
@@ -113,13 +122,19 @@ class GuardedSampler(BaseSampler):
         """Remember a variant, which will not be proposed again."""
         self._seen.add(config.variant_id)
 
+    def has_seen(self, config: ModelConfig) -> bool:
+        """Whether a variant was remembered."""
+        return config.variant_id in self._seen
+
     def seed_for(self, number: int) -> int:
         """Seed for one trial, from the run's seed and the trial's number."""
         return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the wrapped sampler for this trial."""
-        self._inner = self._kind.make(self.seed_for(trial.number))
+        self._inner = self._kind.make(
+            self._seed if self._kind.resumes else self.seed_for(trial.number)
+        )
         self._inner.before_trial(study, trial)
 
     def after_trial(
@@ -196,13 +211,22 @@ class GuardedSampler(BaseSampler):
         return [configs[index] for index in rng.permutation(len(configs))]
 
     def _draw(self, rng: np.random.Generator) -> ModelConfig:
-        for _ in range(self.bulk_draws):
-            found = self._first_fit(self._space.sample_many(rng, self.bulk))
+        for configs in self._bulks(rng):
+            found = self._first_fit(configs)
             if found is not None:
                 return found
-        raise SpaceExhaustedError(
-            f"no unseen variant within the budgets among {self.bulk * self.bulk_draws:,} draws"
-        )
+        raise SpaceExhaustedError("no variant within the budgets is left")
+
+    def _bulks(self, rng: np.random.Generator) -> Iterator[list[ModelConfig]]:
+        """Draw from the space in bulk: all of it in random order if it is small."""
+        size = self._space.size()
+        if size > self.bulk * self.bulk_draws:
+            for _ in range(self.bulk_draws):
+                yield self._space.sample_many(rng, self.bulk)
+            return
+        order = rng.permutation(size)
+        for start in range(0, size, self.bulk):
+            yield [self._space.unrank(int(rank)) for rank in order[start : start + self.bulk]]
 
 
 class SpaceExhaustedError(ConfigError):
@@ -213,7 +237,7 @@ def within(
     configs: Sequence[ModelConfig], max_macs: int | None, max_params: int | None
 ) -> list[bool]:
     """Say of each configuration whether its closed-form cost is within the limits."""
-    if max_macs is None and max_params is None:
+    if not configs or (max_macs is None and max_params is None):
         return [True] * len(configs)
     costs = model_costs(configs)
     fits = np.ones(len(configs), dtype=bool)

@@ -65,10 +65,25 @@ class RunSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What a run measures once, at its start, so that all of its numbers share a scale."""
+    """What a run measures once, at its start, so that all of its numbers share a scale.
+
+    Attributes:
+        reference_ms: Median latency of the reference network.
+        scale: Bounds of the objectives.
+    """
 
     reference_ms: float
     scale: Scale
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """Read JSON values.
+
+        Raises:
+            ValueError, TypeError, KeyError: Something is missing, or not a number.
+        """
+        scale = {name: float(value) for name, value in values["scale"].items()}
+        return cls(float(values["reference_ms"]), Scale(**scale))
 
 
 def read_saved(folder: Path) -> dict[str, Any] | None:
@@ -85,8 +100,8 @@ def read_saved(folder: Path) -> dict[str, Any] | None:
     try:
         saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         dict(saved["identity"])
-        Scale(**saved["calibration"]["scale"])
-    except (ValueError, TypeError, KeyError) as error:
+        Calibration.from_dict(saved["calibration"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} is unreadable: restore it, or choose another --out") from error
     return saved
 
@@ -107,8 +122,7 @@ def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -
                 f"{folder} holds another study: its {name} is {theirs.get(name)!r}, not {value!r}; "
                 "choose another --out, or the settings it was started with"
             )
-    calibration = saved["calibration"]
-    return Calibration(calibration["reference_ms"], Scale(**calibration["scale"]))
+    return Calibration.from_dict(saved["calibration"])
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

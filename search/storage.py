@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 import optuna
@@ -14,26 +16,34 @@ from optuna.storages.journal import JournalFileBackend
 from effvit import ConfigError
 
 JOURNAL = "study.journal"
+TRIALS = "trials.csv"
 STUDY = "search"
 DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize", "minimize")
 """Of accuracy, MACs and latency."""
 
 
-def lock_folder(folder: Path) -> filelock.BaseFileLock:
-    """Take the folder for this process; the system frees it when the process ends, however.
+RUN = "run"
+"""Attribute of the study: the run that it belongs to."""
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the system frees it when the process ends, however.
 
     Raises:
-        ConfigError: Another process has it.
+        ConfigError: Another process has it, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(folder / ".lock").acquire(timeout=0)
     except filelock.Timeout:
         raise ConfigError(
             f"another run is using {folder}; wait for it or choose another --out"
         ) from None
-    return lock
+    with lock:
+        yield
 
 
 def repair_journal(path: Path) -> int:
@@ -66,37 +76,58 @@ def repair_journal(path: Path) -> int:
     return len(data) - sound
 
 
-def open_study(folder: Path, url: str | None) -> tuple[optuna.Study, int]:
+def open_study(folder: Path, url: str | None, run: Mapping[str, Any]) -> tuple[optuna.Study, int]:
     """Open the run's study, or begin it.
 
     Args:
         folder: The run's folder, locked.
         url: A database for Optuna, such as ``sqlite:///study.db``; a journal in the folder if not
             given.
+        run: What tells this run from others, as JSON values; kept in the study.
 
     Returns:
         The study, and how many bytes of an unfinished journal line were cut off.
 
     Raises:
-        ConfigError: The journal is damaged, or the database cannot be used.
+        ConfigError: The journal is damaged, the database cannot be used, or the study is another
+            run's.
     """
-    storage: BaseStorage
     cut = 0
-    if url is None:
-        path = folder / JOURNAL
-        cut = repair_journal(path)
-        # Optuna's own lock survives a kill; the folder is ours, so one that lies here is stale.
-        path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(path)))
-    else:
-        try:
-            storage = RDBStorage(url)
-        except Exception as error:  # the drivers of SQLAlchemy raise what they like
-            raise ConfigError(f"cannot use storage {url!r}: {error}") from error
     name = STUDY if url is None else f"{STUDY}:{folder.name}"
-    study = optuna.create_study(
-        storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-    )
-    if tuple(direction.name.lower() for direction in study.directions) != DIRECTIONS:
-        raise ConfigError(f"{url or folder} holds another study; choose another --out")
+    if url is None:
+        cut = repair_journal(folder / JOURNAL)
+        # Optuna's own lock survives a kill; the folder is ours, so one that lies here is stale.
+        for stale in folder.glob(f"{JOURNAL}.lock*"):
+            stale.unlink()
+    try:
+        study = optuna.create_study(
+            storage=_storage(folder, url),
+            study_name=name,
+            directions=DIRECTIONS,
+            load_if_exists=True,
+        )
+    except OSError:
+        raise
+    except Exception as error:  # the drivers of SQLAlchemy raise what they like
+        raise ConfigError(f"cannot use the study in {url or folder / JOURNAL}: {error}") from error
+    _claim(study, run, folder)
     return study, cut
+
+
+def _claim(study: optuna.Study, run: Mapping[str, Any], folder: Path) -> None:
+    """Mark a new study as this run's; refuse one that is another run's, or that lost its trials."""
+    empty = not study.get_trials(deepcopy=False)
+    if RUN not in study.user_attrs and empty and not (folder / TRIALS).exists():
+        study.set_user_attr(RUN, dict(run))
+    elif study.user_attrs.get(RUN) != run:
+        rule = "its study is missing" if empty else "its study is another run's"
+        raise ConfigError(
+            f"{folder} cannot be resumed: {rule}; restore it, give the --storage it was started "
+            "with, or choose another --out"
+        )
+
+
+def _storage(folder: Path, url: str | None) -> BaseStorage:
+    if url is None:
+        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    return RDBStorage(url)

@@ -1,0 +1,256 @@
+"""The command line of a run: every kind of bad input is one line, exit code 2, and no change."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from typer.testing import CliRunner, Result
+
+from effvit import model_cost
+from search import proxy
+from search import run as command
+from search.latency import Latency
+from search.quantities import Budgets
+from search.run import app
+from search.settings import SETTINGS, RunSettings
+from search.storage import JOURNAL, lock_folder, open_study
+from spaces import get_space
+from tests.search.fakes import SCALE, run_settings
+
+Files = dict[str, str]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(*arguments: str) -> str:
+    """Message of a command that must fail: one line on stderr, nothing on stdout."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert re.fullmatch(r"error: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+def files(folder: Path) -> Files:
+    """Digest of every file of a folder, apart from the lock."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--space", "sepvitt"], "unknown space 'sepvitt'; did you mean 'sepvit'?"),
+        (["--space", "x/../y"], "unknown space"),
+        (["--sampler", "tpee"], "unknown sampler 'tpee'; did you mean 'tpe'?"),
+        (
+            ["--max-macs", "1.5Q"],
+            "--max-macs must be a number with a unit of k, M, G, T, got '1.5Q'",
+        ),
+        (["--max-params", "five"], "--max-params must be a number with a unit"),
+        (["--max-latency", "20"], "--max-latency must be a number with a unit of us, ms, s"),
+        (["--max-macs", "0"], "--max-macs must be positive, got '0'"),
+        (["--max-macs=-1G"], "--max-macs must be positive, got '-1G'"),
+        (["--max-latency", "0ms"], "--max-latency must be positive"),
+        (["--max-macs", ""], "--max-macs must be a number"),
+        (["--resolution", "0"], "resolution sides must be 32 to 16384 pixels, got 0"),
+        (["--resolution", "16"], "resolution sides must be 32 to 16384 pixels, got 16"),
+        (["--resolution", "abc"], "resolution must be like 224 or 512x2048"),
+        (["--resolution", "100000"], "(nearest valid: 16384)"),
+        (["--resolution", "224x"], "resolution must be like"),
+        (["--resolution", "-224"], "resolution sides must be"),
+        (["--device", "gpu"], "device must be cpu, cuda or like cuda:0, got 'gpu'"),
+        (["--device", "meta"], "device must be cpu, cuda"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available here (nearest valid: cpu)"),
+        (["--max-macs", "1k"], "meets the budgets: the smallest has"),
+        (["--max-params", "10"], "meets the budgets: the smallest has"),
+    ],
+)
+def test_options_that_break_a_rule(tmp_path: Path, options: list[str], message: str) -> None:
+    folder = tmp_path / "run"
+    assert message in refused("--out", str(folder), *options)
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_here(tmp_path: Path) -> None:
+    message = "device 'cuda' is not available here (nearest valid: cpu)"
+    assert message in refused("--out", str(tmp_path / "run"), "--device", "cuda")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--trials", "--workers", "--threads", "--batch", "--final-seeds", "--steps", "--final-steps"],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+def test_counts_that_are_no_positive_integers(tmp_path: Path, option: str, value: str) -> None:
+    """These never come as far as our code: the option parser says them in its own words."""
+    result = invoke("--out", str(tmp_path / "run"), option, value)
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_do_not_fit_into_memory(tmp_path: Path) -> None:
+    message = refused("--out", str(tmp_path), "--resolution", "224", "--batch", "10000000")
+    assert "resolution 224x224 with batch 10000000 is too large for this machine" in message
+    assert files(tmp_path) == {}
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+SETTINGS_ONLY = ("--trials", "1", "--threads", "1", "--steps", "1", "--final-steps", "2")
+
+
+def begun(folder: Path, **changes: Any) -> RunSettings:  # noqa: ANN401 - fields of the settings
+    """A folder as a run of these settings leaves it, without its trials."""
+    settings = run_settings(trials=1, sampler="tpe")
+    settings = dataclasses.replace(
+        settings,
+        search_recipe=dataclasses.replace(proxy.SEARCH, steps=1),
+        final_recipe=dataclasses.replace(proxy.FULL, steps=2),
+        **changes,
+    )
+    calibration = {"reference_ms": 10.0, "scale": dataclasses.asdict(SCALE)}
+    key = {"identity": settings.identity(), "calibration": calibration}
+    (folder / SETTINGS).write_text(json.dumps(key))
+    study, _ = open_study(folder, None, key)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": "mobilevitv2"}, "its space is 'mobilevitv2', not 'sepvit'"),
+        ({"seed": 4}, "its seed is 4, not 0"),
+        ({"sampler": "nsga2"}, "its sampler is 'nsga2', not 'tpe'"),
+        ({"budgets": Budgets(max_macs=5)}, "its budgets.max_macs is 5, not None"),
+    ],
+)
+def test_folder_of_another_study(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    begun(tmp_path, **changes)
+    before = files(tmp_path)
+    said = refused("--out", str(tmp_path), *SETTINGS_ONLY)
+    assert f"{tmp_path} holds another study: {message}" in said
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"identity": {}}', "\x00"])
+def test_folder_with_unreadable_settings(tmp_path: Path, text: str) -> None:
+    begun(tmp_path)
+    (tmp_path / SETTINGS).write_text(text)
+    before = files(tmp_path)
+    assert f"{SETTINGS} is unreadable" in refused("--out", str(tmp_path), *SETTINGS_ONLY)
+    assert files(tmp_path) == before
+
+
+def test_folder_without_its_settings(tmp_path: Path) -> None:
+    begun(tmp_path)
+    (tmp_path / SETTINGS).unlink()
+    before = files(tmp_path)
+    assert "holds a study without settings.json" in refused("--out", str(tmp_path), *SETTINGS_ONLY)
+    assert files(tmp_path) == before
+
+
+def test_folder_with_a_damaged_study(tmp_path: Path) -> None:
+    begun(tmp_path)
+    path = tmp_path / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b"{", b"", 1))
+    before = files(tmp_path)
+    message = refused("--out", str(tmp_path), *SETTINGS_ONLY)
+    assert f"{JOURNAL} is damaged at line 1" in message
+    assert files(tmp_path) == before
+
+
+def test_folder_that_lost_its_study(tmp_path: Path) -> None:
+    begun(tmp_path)
+    (tmp_path / JOURNAL).unlink()
+    (tmp_path / "trials.csv").write_text("number\n0\n")
+    assert "its study is missing" in refused("--out", str(tmp_path), *SETTINGS_ONLY)
+
+
+def test_folder_in_use(tmp_path: Path) -> None:
+    with lock_folder(tmp_path):
+        assert f"another run is using {tmp_path}" in refused("--out", str(tmp_path))
+
+
+def test_file_instead_of_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    assert f"{path} is not a folder" in refused("--out", str(path))
+    assert "ot a directory" in refused("--out", str(path / "below"))
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in refused("--out", str(tmp_path))
+    assert "Permission denied" in refused("--out", str(tmp_path / "run"))
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system that refuses root")
+def test_folder_that_cannot_be_made() -> None:
+    assert "/proc/nothing" in refused("--out", "/proc/nothing/run")
+
+
+# --- what a run writes down at its start --------------------------------------------------------
+
+
+class Measured:
+    """Stands in for a meter whose reference network takes 10 ms."""
+
+    reference_ms = 10.0
+
+    def measure(self, config: object) -> Latency:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "budgets",
+    [
+        Budgets(),
+        Budgets(max_macs=10**9),
+        Budgets(max_latency_ms=5.0),
+        Budgets(max_latency_ms=1e-3),  # nothing meets it, which measuring will tell
+        Budgets(max_macs=1),
+    ],
+)
+def test_scale_puts_what_is_affordable_between_0_and_1(budgets: Budgets) -> None:
+    settings = run_settings(budgets=budgets)
+    space = get_space("sepvit")
+    scale = command._scale(settings, space, Measured())  # type: ignore[arg-type]
+    assert 0 < scale.macs_low < scale.macs_high
+    assert 0 < scale.latency_low_ms < scale.latency_high_ms
+    if budgets.max_latency_ms:
+        assert scale.latency_high_ms == budgets.max_latency_ms
+    if budgets == Budgets():
+        for config in space.published().values():
+            cost = model_cost(config)
+            losses = scale.losses((0.5, cost.macs, 10.0))
+            assert all(0 <= loss <= 1 for loss in losses)
+
+
+def test_help_names_every_sampler_and_default() -> None:
+    text = " ".join(invoke("--help").stdout.split())
+    for name in ("tpe", "nsga2", "nsga3", "gp", "qmc", "random", "--final-steps", "--storage"):
+        assert name in text

@@ -1,0 +1,118 @@
+"""Settings: what a resumed run must share with its start."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from effvit import ConfigError
+from search.quantities import Budgets
+from search.settings import SETTINGS, Calibration, RunSettings, check_same_run, read_saved
+from tests.search.fakes import SCALE, run_settings
+
+CALIBRATION = Calibration(reference_ms=12.5, scale=SCALE)
+
+
+def saved_as(settings: RunSettings) -> dict[str, Any]:
+    document = {
+        "identity": settings.identity(),
+        "calibration": dataclasses.asdict(CALIBRATION),
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(document))
+    return loaded
+
+
+def test_same_settings_give_back_the_calibration(tmp_path: Path) -> None:
+    settings = run_settings()
+    (tmp_path / SETTINGS).write_text(json.dumps(saved_as(settings)))
+    saved = read_saved(tmp_path)
+    assert saved is not None
+    assert check_same_run(saved, settings, tmp_path) == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "before", "after"),
+    [
+        ({"space": "other"}, "space", "'sepvit'", "'other'"),
+        ({"resolution": (96, 96)}, "resolution", "[224, 224]", "[96, 96]"),
+        ({"seed": 7}, "seed", "0", "7"),
+        ({"sampler": "tpe"}, "sampler", "'random'", "'tpe'"),
+        ({"budgets": Budgets(max_macs=10**9)}, "budgets.max_macs", "None", "1000000000"),
+        ({"device": "cuda"}, "device", "'cpu'", "'cuda'"),
+        ({"threads": 3}, "threads", "1", "3"),
+    ],
+)
+def test_a_difference_is_named(change: dict[str, Any], name: str, before: str, after: str) -> None:
+    settings = run_settings()
+    other = dataclasses.replace(settings, **change)
+    with pytest.raises(ConfigError) as error:
+        check_same_run(saved_as(settings), other, Path("runs/mine"))
+    assert f"its {name} is {before}, not {after}" in str(error.value)
+    assert "runs/mine" in str(error.value)
+
+
+def test_steps_of_the_proxy_and_batch_of_latency_are_part_of_the_identity() -> None:
+    settings = run_settings()
+    for change, name in [
+        ({"search_recipe": dataclasses.replace(settings.search_recipe, steps=9)}, "steps"),
+        ({"final_recipe": dataclasses.replace(settings.final_recipe, steps=9)}, "steps"),
+        ({"latency": dataclasses.replace(settings.latency, batch=9)}, "batch"),
+    ]:
+        other = dataclasses.replace(settings, **change)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=name):
+            check_same_run(saved_as(settings), other, Path())
+
+
+def test_every_setting_is_free_or_part_of_the_identity() -> None:
+    names = {field.name for field in dataclasses.fields(RunSettings)}
+    assert set(run_settings().identity()) | set(RunSettings.FREE) == names
+
+
+@pytest.mark.parametrize("name", RunSettings.FREE)
+def test_what_is_free_may_differ(name: str) -> None:
+    settings = run_settings()
+    other = dataclasses.replace(settings, **{name: "x" if name == "storage" else 99})  # type: ignore[arg-type]
+    assert check_same_run(saved_as(settings), other, Path()) == CALIBRATION
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    assert read_saved(tmp_path) is None
+
+
+def test_a_study_without_its_settings_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_text("")
+    with pytest.raises(ConfigError, match=r"holds a study without settings\.json"):
+        read_saved(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"identity": 3, "calibration": {}}',
+        b'{"identity": {}, "calibration": 3}',
+        b'{"identity": {}, "calibration": {"reference_ms": 1, "scale": {}}}',
+        b'{"identity": {}, "calibration": {"reference_ms": 1, "scale": {"macs_low": 1}}}',
+        json.dumps({"identity": {}, "calibration": {"scale": dataclasses.asdict(SCALE)}}).encode(),
+        json.dumps(
+            {
+                "identity": {},
+                "calibration": {"reference_ms": "x", "scale": dataclasses.asdict(SCALE)},
+            }
+        ).encode(),
+    ],
+)
+def test_unreadable_settings_are_one_clear_error(tmp_path: Path, broken: bytes) -> None:
+    (tmp_path / SETTINGS).write_bytes(broken)
+    with pytest.raises(ConfigError, match=r"settings\.json is unreadable: restore it"):
+        read_saved(tmp_path)
+    assert (tmp_path / SETTINGS).read_bytes() == broken
