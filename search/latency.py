@@ -40,9 +40,9 @@ class LatencyProtocol:
     """
 
     batch: int = 1
-    seconds: float = 1.5
+    seconds: float = 1.0
     patience: float = 4.0
-    min_runs: int = 9
+    min_runs: int = 7
     max_runs: int = 60
     warm_up: int = 2
     reference: str = "sepvit_lite"

@@ -67,7 +67,7 @@ class Progress:
             TextColumn("{task.fields[front]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=console,
             speed_estimate_period=SPEED_SECONDS,
             disable=not console.is_terminal,

@@ -27,8 +27,10 @@ DESCRIPTION = (
 )
 
 UNRESOLVED_CHOICES = (
-    "Token kind, GSA, depth and MLP ratio: their differences are below that noise. Nor what a "
-    "variant would reach on ImageNet: no such claim is made."
+    "Single changes of SepViT-Lite (token kind, GSA, depth of stage 3, MLP ratio, doubled widths): "
+    "five paired seeds of the search's training resolve none of them in accuracy "
+    "(experiments/data/proxy_contrasts_summary.csv). Nor what a variant would reach on ImageNet: "
+    "no such claim is made."
 )
 
 Summary = dict[tuple[str, str, str], dict[str, str]]

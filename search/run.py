@@ -30,6 +30,7 @@ from search.environment import available_cores, device_name, environment
 from search.finalists import FinalRound, pareto_entries, select_finalists
 from search.latency import LatencyMeter, LatencyProtocol
 from search.progress import Progress
+from search.proxy_network import proxy_config
 from search.proxy_statement import statement
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
@@ -63,7 +64,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @one_line_errors
 def run(
     space: Annotated[str, typer.Option(help="Search space.")] = "sepvit",
-    trials: Annotated[int, typer.Option(min=1, help="Variants to evaluate in all.")] = 64,
+    trials: Annotated[int, typer.Option(min=1, help="Variants to evaluate in all.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampler and proxy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/SPACE].")] = None,
     sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
@@ -81,7 +82,7 @@ def run(
     ] = None,
     finalists: Annotated[
         int, typer.Option(min=0, help="Variants of the front trained again, longer.")
-    ] = 8,
+    ] = 5,
     final_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each finalist.")] = 3,
     steps: Annotated[
         int, typer.Option(min=1, help="Training steps of the proxy for each trial.")
@@ -118,6 +119,7 @@ def run(
     folder = out or Path("runs") / space
     try:
         searched = get_space(space, settings.resolution)
+        proxy_config(searched.unrank(0))  # says at once where the proxy has no scaling rule
         _check_budgets(searched, settings)
         with lock_folder(folder):
             _run(settings, searched, folder, Console(highlight=False, soft_wrap=True))
@@ -345,14 +347,16 @@ def _print_front(console: Console, settings: RunSettings, rows: list[dict[str, A
     if not rows:
         console.print("no variant was evaluated completely; trials.csv says why")
         return
-    console.print("[bold]front[/] after training again with several seeds:")
+    console.print(
+        "[bold]front[/] after training again: trial, variant, cost, proxy accuracy +- sd of seeds"
+    )
     for row in rows:
         if row["on_front"]:
             spread = row["accuracy_sd"]
             console.print(
-                f"  trial {row['number']:>4} {row['published'] or row['variant_id']:<22}"
-                f"{readable(row['macs']):>8} MACs {row['latency_ms']:8.1f} ms   proxy accuracy "
-                f"{row['accuracy']:.3f}" + (f" +- {spread:.3f} (sd)" if spread else "")
+                f"  {row['number']:>4}  {row['published'] or row['variant_id']:<20}"
+                f"{readable(row['macs']):>7} MACs {row['latency_ms']:7.1f} ms   "
+                f"{row['accuracy']:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
             )
 
 

@@ -6,6 +6,8 @@ Importing this package does not load torch: a space deals in configurations only
 from collections.abc import Sequence
 
 from effvit.config import unknown_name
+from spaces.efficientvit import EfficientViTSpace
+from spaces.mobilevitv2 import MobileViTv2Space
 from spaces.sepvit import SepViTSpace
 from spaces.space import Axis, InvalidVariant, Rule, Space
 
@@ -13,6 +15,8 @@ __all__ = ["SPACES", "Axis", "InvalidVariant", "Rule", "Space", "get_space", "li
 
 SPACES: dict[str, type[Space]] = {
     "sepvit": SepViTSpace,
+    "mobilevitv2": MobileViTv2Space,
+    "efficientvit": EfficientViTSpace,
 }
 
 

@@ -11,14 +11,13 @@ alike, so the count sums products over classes of them, not over the sequences t
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import functools
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
 from effvit import ModelConfig
 from effvit.config import Resolution
@@ -30,7 +29,9 @@ from effvit.designs.sepvit import (
     WindowRepresentation,
     stage_maps,
 )
+from spaces.counted import Counted, Listed, Mapped, Product, Union
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
+from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
 Sides: TypeAlias = tuple[int, ...]
 """Window side of each block of a stage, in pixels of the stage's map, cut to it: a sequence."""
@@ -45,22 +46,12 @@ DSSA, ALTERNATE, GSA = ATTENTION = ("dssa", "alternate", "gsa")
 """Attention of a stage's blocks: all DSSA; DSSA, GSA, DSSA, ... as published; all GSA."""
 
 
-def _each_stage(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{stage + 1}" for stage in range(STAGES))
-
-
-WIDTHS, DEPTHS, ATTENTIONS = map(_each_stage, ("width", "depth", "attention"))
+WIDTHS, DEPTHS, ATTENTIONS = (
+    stage_names(prefix, range(1, STAGES + 1)) for prefix in ("width", "depth", "attention")
+)
 
 _WIDTH_VALUES = (range(32, 129, 32), range(64, 257, 32), range(128, 513, 64), range(256, 1025, 128))
 _DEPTH_VALUES = (range(1, 4), range(1, 5), range(2, 15, 2), range(1, 4))
-
-
-def _stage_axes(names: tuple[str, ...], values: tuple[range, ...], what: str) -> tuple[Axis, ...]:
-    return tuple(
-        Axis(name, tuple(steps), f"{what} stage {stage}")
-        for stage, (name, steps) in enumerate(zip(names, values, strict=True), start=1)
-    )
-
 
 _SEARCHED = (
     "widths",
@@ -119,18 +110,7 @@ class _Class(NamedTuple):
 
     pairs: int
     several: bool
-    members: list[Sides]
-
-
-class _Bundle(NamedTuple):
-    """Networks' windows that are the product of one class a stage, and what may represent them."""
-
-    sequences: tuple[list[Sides], ...]
-    representations: tuple[str, ...]
-
-    @property
-    def total(self) -> int:
-        return math.prod(map(len, self.sequences)) * len(self.representations)
+    members: Listed[Sides]
 
 
 class SepViTSpace(Space):
@@ -146,8 +126,8 @@ class SepViTSpace(Space):
 
     name: ClassVar[str] = "sepvit"
     AXES: ClassVar[tuple[Axis, ...]] = (
-        *_stage_axes(WIDTHS, _WIDTH_VALUES, "channels of"),
-        *_stage_axes(DEPTHS, _DEPTH_VALUES, "blocks of"),
+        *stage_axes(WIDTHS, _WIDTH_VALUES, "channels of"),
+        *stage_axes(DEPTHS, _DEPTH_VALUES, "blocks of"),
         Axis("window_size", (4, 7, 8, 14), "side of a DSSA window in pixels of the stage's map"),
         Axis("group_count", (2, 3, 4), "windows along a side that GSA gathers into one"),
         *(
@@ -162,17 +142,12 @@ class SepViTSpace(Space):
     def _make_rules(self) -> tuple[Rule, ...]:
         maps = stage_maps(self.resolution)
         return (
-            *(_growing_rule(stage) for stage in range(1, STAGES)),
+            *growing_rules(WIDTHS),
             *(_head_rule(stage) for stage in range(STAGES)),
             *(_padding_rule(stage, shape) for stage, shape in enumerate(maps)),
         )
 
     # --- tables, made once ----------------------------------------------------------------------
-
-    @functools.cached_property
-    def _shapes(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Valid widths and heads of the four stages."""
-        return [_shape(choices) for choices in self._valid_choices("head_width", *WIDTHS)]
 
     @functools.cached_property
     def _stages(self) -> tuple[_Stage, ...]:
@@ -199,13 +174,12 @@ class SepViTSpace(Space):
         for sides, sources in stage.sources.items():
             pairs = sum(1 << bit for bit, pair in enumerate(self._pairs) if pair in sources)
             classes[pairs, stage.several(sides)].append(sides)
-        return [_Class(*key, members) for key, members in classes.items()]
+        return [_Class(*key, Listed(members)) for key, members in classes.items()]
 
-    @functools.cached_property
-    def _bundles(self) -> list[_Bundle]:
-        """All networks' windows and representations, each once."""
+    def _windows(self) -> Counted[tuple[Any, ...]]:
+        """All networks' representations and windows, each once."""
         every = (1 << len(self._pairs)) - 1
-        partial: list[tuple[int, bool, tuple[list[Sides], ...]]] = [(every, False, ())]
+        partial: list[tuple[int, bool, tuple[Listed[Sides], ...]]] = [(every, False, ())]
         for stage in self._stages:
             partial = [
                 (pairs & kind.pairs, several or kind.several, (*sequences, kind.members))
@@ -214,48 +188,23 @@ class SepViTSpace(Space):
                 )
                 if pairs & kind.pairs
             ]
-        names = tuple(map(str, self._axis["window_representation"].values))
-        return [
-            _Bundle(sequences, names if several else ("none",)) for _, several, sequences in partial
-        ]
-
-    @functools.cached_property
-    def _ends(self) -> list[int]:
-        """How many windows and representations the bundles hold up to and with each."""
-        return list(itertools.accumulate(bundle.total for bundle in self._bundles))
-
-    @functools.cached_property
-    def _ratios(self) -> tuple[float, ...]:
-        return tuple(map(float, self._axis["mlp_ratio"].values))
+        several = Listed(map(str, self._axis["window_representation"].values))
+        single = Listed(["none"])
+        return Union(
+            Product(several if mixes else single, *sequences) for _, mixes, sequences in partial
+        )
 
     # --- networks -------------------------------------------------------------------------------
 
-    def size(self) -> int:
-        """Exact number of distinct valid networks."""
-        return len(self._shapes) * len(self._ratios) * (self._ends[-1] if self._ends else 0)
+    def _count(self) -> Counted[ModelConfig]:
+        shapes = Listed(map(_shape, self._valid_choices("head_width", *WIDTHS)))
+        ratios = Listed(map(float, self._axis["mlp_ratio"].integers))
+        return Mapped(self._numbered, Product(shapes, ratios, self._windows()))
 
-    def unrank(self, index: int) -> SepViTConfig:
-        """Return a network by its number, 0 to ``size() - 1``."""
-        if not 0 <= index < self.size():
-            raise IndexError(f"network numbers are 0 to {self.size() - 1}, got {index}")
-        index, shape = divmod(index, len(self._shapes))
-        index, ratio = divmod(index, len(self._ratios))
-        place = bisect.bisect_right(self._ends, index)
-        bundle = self._bundles[place]
-        index -= self._ends[place - 1] if place else 0
-        index, name = divmod(index, len(bundle.representations))
-        windows = []
-        for sequences in bundle.sequences:
-            index, member = divmod(index, len(sequences))
-            windows.append(sequences[member])
-        return self._config(
-            _Network(
-                *self._shapes[shape],
-                self._ratios[ratio],
-                tuple(windows),
-                bundle.representations[name],
-            )
-        )
+    def _numbered(self, parts: tuple[Any, ...]) -> SepViTConfig:
+        """Make a configuration of what :meth:`_count` combines."""
+        (widths, heads), ratio, (representation, *windows) = parts
+        return self._config(_Network(widths, heads, ratio, tuple(windows), representation))
 
     def _config(self, network: _Network) -> SepViTConfig:
         mixes = network.representation != "none"
@@ -365,16 +314,7 @@ class SepViTSpace(Space):
             }
 
     def _check_rest(self, config: SepViTConfig) -> None:
-        """Check that what no axis names is as in the space."""
-        own = self.unrank(0)
-        for name in config.field_names():
-            if name in _SEARCHED or name in config.TRAINING_FIELDS:
-                continue
-            if getattr(config, name) != getattr(own, name):
-                raise InvalidVariant(
-                    f"{name} must be {getattr(own, name)!r} in this space, "
-                    f"got {getattr(config, name)!r}"
-                )
+        self._check_fixed(config, _SEARCHED)
         if config.pointwise_attention == "always":
             raise InvalidVariant(
                 "pointwise_attention must be multi_window or off in this space, got 'always' with "
@@ -391,7 +331,7 @@ def _pair(choices: Choices) -> Pair:
 
 def _shape(choices: Choices) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Widths and heads of the four stages."""
-    widths = tuple(int(choices[name]) for name in WIDTHS)
+    widths = stage_integers(choices, WIDTHS)
     return widths, tuple(width // int(choices["head_width"]) for width in widths)
 
 
@@ -416,19 +356,6 @@ def padded_map(shape: Resolution, side: int) -> Resolution:
 
 
 # --- rules --------------------------------------------------------------------------------------
-
-
-def _growing_rule(stage: int) -> Rule:
-    before, after = WIDTHS[stage - 1], WIDTHS[stage]
-    return Rule(
-        name=f"{after}_grows",
-        reason="widths never shrink from stage to stage, as positions become fewer",
-        reads=(before, after),
-        holds=lambda choices: int(choices[before]) <= int(choices[after]),
-        statement=lambda choices: (
-            f"{after} must be at least {before}, got {choices[after]} after {choices[before]}"
-        ),
-    )
 
 
 def _head_rule(stage: int) -> Rule:

@@ -13,7 +13,7 @@ import dataclasses
 import difflib
 import functools
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from optuna.trial import BaseTrial
 
 from effvit import ModelConfig, list_models, model_config
 from effvit.config import ConfigError, parse_resolution, unknown_name
+from spaces.counted import Counted
 
 Value: TypeAlias = int | str
 """A value of an axis: an integer of an ordered axis, a name of a categorical one."""
@@ -68,6 +69,11 @@ class Axis:
     def ordered(self) -> bool:
         """Whether the values have an order: then they are integers."""
         return isinstance(self.values[0], int)
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """The values of an ordered axis."""
+        return tuple(int(value) for value in self.values)
 
     @functools.cached_property
     def distribution(self) -> BaseDistribution:
@@ -220,6 +226,7 @@ class Space(abc.ABC):
             axis.name: tuple(rule for rule in self.rules if axis.name in rule.reads)
             for axis in self.axes
         }
+        self._networks = self._count()
         if not self.size():
             height, width = self.resolution
             raise ConfigError(
@@ -234,19 +241,8 @@ class Space(abc.ABC):
         """All rules, for this resolution."""
 
     @abc.abstractmethod
-    def size(self) -> int:
-        """Exact number of distinct valid networks."""
-
-    @abc.abstractmethod
-    def unrank(self, index: int) -> ModelConfig:
-        """Return a network by its number.
-
-        Args:
-            index: 0 to ``size() - 1``; each number is another network, and each network has one.
-
-        Raises:
-            IndexError: The number is outside.
-        """
+    def _count(self) -> Counted[ModelConfig]:
+        """All distinct valid networks, each once, canonical; :attr:`axes` and rules are set."""
 
     @abc.abstractmethod
     def encodings(self, config: ModelConfig) -> Iterator[Choices]:
@@ -268,6 +264,23 @@ class Space(abc.ABC):
         """Canonical configuration of the network that valid choices make."""
 
     # --- what follows for all -----------------------------------------------------------------
+
+    def size(self) -> int:
+        """Exact number of distinct valid networks."""
+        return self._networks.size
+
+    def unrank(self, index: int) -> ModelConfig:
+        """Return a network by its number.
+
+        Args:
+            index: 0 to ``size() - 1``; each number is another network, and each network has one.
+
+        Raises:
+            IndexError: The number is outside.
+        """
+        if not 0 <= index < self.size():
+            raise IndexError(f"network numbers are 0 to {self.size() - 1}, got {index}")
+        return self._networks.element(index)
 
     def sample(self, rng: np.random.Generator) -> ModelConfig:
         """Draw a network uniformly from all distinct valid ones."""
@@ -333,8 +346,12 @@ class Space(abc.ABC):
         They come as the space makes them: canonical, without what acts in training only.
         """
         found = {}
+        family = self.unrank(0).family
         for name in list_models():
-            config = model_config(name).replace(image_size=self.resolution)
+            written = model_config(name)
+            if written.family != family:  # others may not allow this resolution
+                continue
+            config = written.replace(image_size=self.resolution)
             if self.contains(config):
                 found[name] = self._build(next(self.encodings(config)))
         return found
@@ -388,6 +405,46 @@ class Space(abc.ABC):
             for rule in self.rules
             if not rule.holds(choices)
         ]
+
+    def _combined(self, shown: Mapping[str, Sequence[object]]) -> Iterator[Choices]:
+        """All valid choices that give each axis one of the values that a configuration shows.
+
+        Args:
+            shown: For each axis one or more values; 4.0 stands for 4.
+
+        Raises:
+            InvalidVariant: An axis has no such value, or all choices break a rule; raised at once.
+        """
+        options = [
+            [axis.read(axis.write(value)) for value in shown[axis.name]] for axis in self.axes
+        ]
+        found: list[Choices] = [
+            dict(zip(self._axis, values, strict=True)) for values in itertools.product(*options)
+        ]
+        valid = [choices for choices in found if all(rule.holds(choices) for rule in self.rules)]
+        if not valid:
+            raise InvalidVariant("; ".join(self._broken(found[0])))
+        return iter(valid)
+
+    def _check_fixed(self, config: ModelConfig, searched: Collection[str]) -> None:
+        """Hold that what no axis names is as in all the space's networks.
+
+        Args:
+            config: A canonical configuration of the space's family.
+            searched: Fields that axes set; what acts in training only is ignored too.
+
+        Raises:
+            InvalidVariant: A field differs.
+        """
+        own = self.unrank(0)
+        for name in config.field_names():
+            if name in searched or name in config.TRAINING_FIELDS:
+                continue
+            if getattr(config, name) != getattr(own, name):
+                raise InvalidVariant(
+                    f"{name} must be {getattr(own, name)!r} in this space, "
+                    f"got {getattr(config, name)!r}"
+                )
 
     def _nearest(self, rule: Rule, choices: Choices) -> str:
         """Fewest changes of the axes that a rule reads after which it holds."""

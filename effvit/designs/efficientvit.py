@@ -448,7 +448,7 @@ def _attention_cost(
             repeat=repeat,
         )
 
-    heads = channels // head_dim
+    heads = ceil_div(channels, head_dim)  # at least 1, also of stages that do not attend
     convolve("qkv", channels, 3 * channels, 1, 1, repeat)
     branches: Count = 1
     for index, scale in enumerate(scales):
