@@ -70,8 +70,7 @@ def cost_command(
 def _read_model(model: str) -> ModelConfig:
     if not model.endswith(".json"):
         return as_config(model)
-    values = json.loads(Path(model).read_text())
-    return as_config(values.get("config", values) if isinstance(values, dict) else values)
+    return as_config(json.loads(Path(model).read_text(encoding="utf-8")))
 
 
 def _sum_table(title: str, rows: dict[str, tuple[int, int, int]], total: Cost) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
 from effvit.cost import Cost, CostArrays
-from effvit.designs import cswin, efficientvit, mobilevitv2, sepvit
+from effvit.designs import cswin, efficientvit, mobilevit, mobilevitv2, pvtv2, sepvit, swin, twins
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,10 +72,39 @@ FAMILIES: dict[str, Family] = {
         ),
         network="effvit.networks.cswin:CSWin",
     ),
+    "swin": Family(
+        config=swin.SwinConfig,
+        variants=swin.VARIANTS,
+        cost=swin.cost,
+        cost_many=swin.cost_many,
+        network="effvit.networks.timm_peers:Swin",
+    ),
+    "twins_svt": Family(
+        config=twins.TwinsSVTConfig,
+        variants=twins.VARIANTS,
+        cost=twins.cost,
+        cost_many=twins.cost_many,
+        network="effvit.networks.timm_peers:TwinsSVT",
+    ),
+    "pvt_v2": Family(
+        config=pvtv2.PVTv2Config,
+        variants=pvtv2.VARIANTS,
+        cost=pvtv2.cost,
+        cost_many=pvtv2.cost_many,
+        network="effvit.networks.timm_peers:PVTv2",
+    ),
+    "mobilevit": Family(
+        config=mobilevit.MobileViTConfig,
+        variants=mobilevit.VARIANTS,
+        cost=mobilevit.cost,
+        cost_many=mobilevit.cost_many,
+        network="effvit.networks.timm_peers:MobileViT",
+    ),
 }
 
 ModelLike = str | ModelConfig | Mapping[str, Any]
-"""A published model's name, a configuration, or a configuration as :meth:`ModelConfig.to_dict`."""
+"""A published model's name, a configuration, the same as :meth:`ModelConfig.to_dict` has it, or an
+entry of a run's ``pareto.json``, which holds such a dictionary as ``config``."""
 
 
 def list_models() -> list[str]:
@@ -106,6 +135,7 @@ def as_config(model: ModelLike) -> ModelConfig:
     if isinstance(model, str):
         return model_config(model)
     if isinstance(model, Mapping):
+        model = model.get("config", model)
         family = model.get("family")
         if family not in FAMILIES:
             raise unknown_name("family", family, FAMILIES)

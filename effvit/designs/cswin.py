@@ -48,13 +48,13 @@ from effvit.cost import (
     add_convolution,
     add_layer_norm,
     add_linear,
-    add_matmul,
     ceil_div,
     shared_settings,
     smaller,
 )
 from effvit.designs.blocks import Shape
 from effvit.designs.rules import check_entries, checked_ratio
+from effvit.designs.tokens import add_attention_products, add_mlp
 
 STAGES = 4
 STEM_KERNEL, STEM_STRIDE, STEM_PADDING = 7, 4, 2
@@ -239,7 +239,7 @@ def _block_cost(
             window=window,
             channels=channels // share,
             heads=heads // share,
-            # The block's input, the normed map, queries, keys and values, the first branch's output.
+            # The normed map, query, key and value, the first branch's output.
             held=held + (8 + branch) * (pixels * channels) // 2,
             repeat=present,
         )
@@ -252,13 +252,7 @@ def _block_cost(
         repeat=repeat,
     )
     add_layer_norm(ledger, f"{name}.norm2", channels=channels, rows=pixels, repeat=repeat)
-    add_linear(
-        ledger, f"{name}.mlp.fc1", inputs=channels, outputs=hidden, rows=pixels, repeat=repeat
-    )
-    ledger.add(f"{name}.mlp.act", Operator.GELU, elements=pixels * hidden, repeat=repeat)
-    add_linear(
-        ledger, f"{name}.mlp.fc2", inputs=hidden, outputs=channels, rows=pixels, repeat=repeat
-    )
+    add_mlp(ledger, f"{name}.mlp", channels=channels, hidden=hidden, rows=pixels, repeat=repeat)
     # The attention's sum, the normed map, GELU's input and output.
     ledger.live(held + 2 * pixels * channels + 2 * pixels * hidden, repeat)
 
@@ -277,30 +271,14 @@ def _branch_cost(
     """Attention within stripes of the shape ``window``, and LePE."""
     grid = ceil_div(shape[0], window[0]), ceil_div(shape[1], window[1])
     windows, area = grid[0] * grid[1], window[0] * window[1]
-    add_matmul(
+    add_attention_products(
         ledger,
-        f"{name}.scores",
-        batch=windows * heads,
-        rows=area,
-        inner=channels // heads,
-        columns=area,
-        fused=True,
-        repeat=repeat,
-    )
-    ledger.add(
-        f"{name}.softmax",
-        Operator.SOFTMAX,
-        elements=windows * heads * area**2,
-        repeat=repeat,
-    )
-    add_matmul(
-        ledger,
-        f"{name}.values",
-        batch=windows * heads,
-        rows=area,
-        inner=area,
-        columns=channels // heads,
-        fused=True,
+        name,
+        batch=windows,
+        heads=heads,
+        queries=area,
+        keys=area,
+        channels=channels,
         repeat=repeat,
     )
     add_convolution(

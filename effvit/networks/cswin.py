@@ -1,7 +1,7 @@
 """CSWin Transformer: the network. Paper header, formulas and cost: effvit.designs.cswin.
 
-Shapes in this file: B images, an H x W map of C channels, N stripes of S_h x S_w pixels, L = S_h S_w
-tokens in a stripe, h heads of d channels in a branch. Maps are channels-last, (B, H, W, C).
+Shapes in this file: B images, an H x W map of C channels, N stripes of S_h x S_w pixels with L
+tokens each, one a pixel, h heads of d channels in a branch. Maps are channels-last, (B, H, W, C).
 """
 
 from __future__ import annotations

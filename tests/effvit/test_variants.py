@@ -144,3 +144,9 @@ def test_unknown_names_offer_the_nearest() -> None:
         SepViTConfig.from_dict({"family": "other"})
     with pytest.raises(ConfigError, match="unknown sepvit option 'width'; did you mean 'widths'"):
         SepViTConfig.from_dict({"width": 8})
+
+
+def test_an_entry_of_a_runs_front_makes_its_network() -> None:
+    config = effvit.model_config("sepvit_lite").replace(num_classes=10)
+    entry = {"number": 7, "macs": 1, "config": config.to_dict()}
+    assert effvit.as_config(entry) == config

@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from effvit import model_cost
 from experiments import proxy_contrasts, proxy_ranking
 from experiments.catalogue import DATA, Options
 from experiments.proxy_ranking import REFERENCE, SEEDS, summarise
 from search.proxy import SEARCH
+from search.proxy_network import proxy_config
 
 OPTIONS = Options(out=DATA)
 
@@ -96,7 +98,7 @@ def test_the_table_can_be_printed() -> None:
     proxy_ranking.show(summarise(made_rows(0.05)), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tau to reference" in text
-    assert "does not resolve" in text
+    assert "mixing windows (n = 12)" in text
 
 
 def test_paired_differences_cancel_what_seeds_share() -> None:
@@ -131,10 +133,13 @@ def test_the_committed_summary_is_what_the_committed_rows_give(module, raw, summ
     pd.testing.assert_frame_equal(pd.read_csv(recomputed), pd.read_csv(summary), atol=2e-4)
 
 
-def test_the_committed_rows_are_of_the_recipes_in_use() -> None:
+def test_the_committed_rows_are_of_the_recipes_and_the_scaling_rule_in_use() -> None:
     wanted = {task.key: task for task in proxy_ranking.tasks(OPTIONS)}
     rows = pd.read_csv(DATA / proxy_ranking.RAW)
     keys = list(zip(rows["variant_id"], rows["recipe"], rows["seed"], strict=True))
     assert sorted(keys) == sorted(wanted)
-    for key, settings in zip(keys, rows["recipe_settings"], strict=True):
-        assert json.loads(settings) == json.loads(json.dumps(wanted[key].recipe.to_dict()))
+    settings = map(json.loads, rows["recipe_settings"])
+    scaled = rows["proxy_params"]
+    for key, written, params in zip(keys, settings, scaled, strict=True):
+        assert written == json.loads(json.dumps(wanted[key].recipe.to_dict()))
+        assert params == model_cost(proxy_config(wanted[key].config)).params

@@ -223,7 +223,7 @@ def test_variants_over_the_latency_budget_are_recorded_and_not_trained(run: Runn
 
 def test_hopeless_variants_are_not_even_measured_once_latency_can_be_guessed(run: Runner) -> None:
     budgets = Budgets(max_latency_ms=20.0)
-    search = run(run_settings(trials=60, budgets=budgets))
+    search = run(run_settings(trials=36, budgets=budgets))
     latencies = [record.latency_ms or 0 for record in by_number(search)]
     assert sum(ms > 2 * 20 for ms in latencies[:16]) >= 4
     assert max(latencies[16:]) < 2 * 20  # 1.3 x 20 by the guess, which is a little off

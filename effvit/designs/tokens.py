@@ -1,0 +1,104 @@
+"""Costs of token layers that several designs share, and of networks one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from effvit.config import ConfigT, Resolution
+from effvit.cost import (
+    Cost,
+    CostArrays,
+    Count,
+    Ledger,
+    Operator,
+    add_linear,
+    add_matmul,
+    shared_settings,
+)
+
+
+def add_attention_products(
+    ledger: Ledger,
+    name: str,
+    *,
+    batch: Count,
+    heads: Count,
+    queries: Count,
+    keys: Count,
+    channels: Count,
+    repeat: Count = 1,
+) -> None:
+    """Cost softmax(Q K^T) V in ``batch`` separate groups of tokens.
+
+    Args:
+        ledger: Where to write.
+        name: Place of the attention in the network.
+        batch: Groups, such as windows.
+        heads: Attention heads.
+        queries: Queries of a group.
+        keys: Keys and values of a group.
+        channels: Channels of all heads together.
+        repeat: How many such attentions there are.
+    """
+    width = channels // heads
+    add_matmul(
+        ledger,
+        f"{name}.scores",
+        batch=batch * heads,
+        rows=queries,
+        inner=width,
+        columns=keys,
+        fused=True,
+        repeat=repeat,
+    )
+    ledger.add(
+        f"{name}.softmax", Operator.SOFTMAX, elements=batch * heads * queries * keys, repeat=repeat
+    )
+    add_matmul(
+        ledger,
+        f"{name}.values",
+        batch=batch * heads,
+        rows=queries,
+        inner=keys,
+        columns=width,
+        fused=True,
+        repeat=repeat,
+    )
+
+
+def add_mlp(
+    ledger: Ledger,
+    name: str,
+    *,
+    channels: Count,
+    hidden: Count,
+    rows: Count,
+    activation: Operator = Operator.GELU,
+    repeat: Count = 1,
+) -> None:
+    """Cost two linear layers, ``channels`` to ``hidden`` and back, with an activation between."""
+    add_linear(ledger, f"{name}.fc1", inputs=channels, outputs=hidden, rows=rows, repeat=repeat)
+    ledger.add(f"{name}.act", activation, elements=rows * hidden, repeat=repeat)
+    add_linear(ledger, f"{name}.fc2", inputs=hidden, outputs=channels, rows=rows, repeat=repeat)
+
+
+def cost_each(
+    cost: Callable[[ConfigT, Resolution | None], Cost],
+    configs: Sequence[ConfigT],
+    resolution: Resolution | None,
+) -> CostArrays:
+    """Cost networks one after the other: for families that are compared with, not searched.
+
+    Raises:
+        ConfigError: They do not share image size, input channels and classes.
+    """
+    shared_settings(configs)
+    costs = [cost(config, resolution) for config in configs]
+    return CostArrays(
+        params=np.array([c.params for c in costs], np.int64),
+        macs=np.array([c.macs for c in costs], np.int64),
+        activations=np.array([c.activations for c in costs], np.int64),
+        peak_elements=np.array([c.peak_elements for c in costs], np.int64),
+    )
