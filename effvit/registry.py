@@ -135,11 +135,11 @@ def as_config(model: ModelLike) -> ModelConfig:
     if isinstance(model, str):
         return model_config(model)
     if isinstance(model, Mapping):
-        model = model.get("config", model)
-        family = model.get("family")
+        values: Mapping[str, Any] = model.get("config", model)
+        family = values.get("family")
         if family not in FAMILIES:
             raise unknown_name("family", family, FAMILIES)
-        return FAMILIES[family].config.from_dict(model)
+        return FAMILIES[family].config.from_dict(values)
     raise ConfigError(f"expected a model name, configuration or dictionary, got {model!r}")
 
 
