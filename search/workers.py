@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Protocol
 
@@ -149,12 +150,16 @@ class TrainingPool:
                 yield index, self._train_alone(tasks[index])
 
     def _submit(self, task: TrainingTask) -> Future[Outcome]:
-        """Hand a task over; a worker that this starts is born deaf to Ctrl-C."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """Hand a task over; a worker that this starts is born deaf to Ctrl-C.
+
+        It inherits that the signal is blocked. For this process it is only put off, not lost.
+        """
+        resource_tracker.ensure_running()  # starting it later would unblock the signal too early
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._executor.submit(_train, task)
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _train_together(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
         pending = {self._submit(task): index for index, task in enumerate(tasks)}

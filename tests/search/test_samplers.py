@@ -21,7 +21,7 @@ from search.storage import DIRECTIONS
 from spaces import Space, get_space
 from tests.search.fakes import MemoryJournal, latency_of, share, small_space
 
-TRIALS = 14
+TRIALS = 12
 """More than the ten random trials with which Optuna's samplers begin."""
 
 

@@ -265,14 +265,15 @@ def test_ctrl_c_ends_it_in_its_own_words(whom: str, tmp_path: Path) -> None:
 def test_full_disk_is_one_line_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
     """A limit on the size of files refuses writes at the same places as a full disk does."""
     folder, trials = tmp_path / "run", 4
-    process = Process(command(folder, trials), largest_file=30_000)  # of about 9 kB a trial
+    arguments = command(folder, trials, finalists=0)
+    process = Process(arguments, largest_file=30_000)  # of about 9 kB a trial
     code, _, errors = process.end()
     assert code == 2
     assert errors.startswith(f"error: no room left in {folder} (File too large)")
     assert errors.count("\n") == 1
     assert not list(folder.glob(".*.partial"))
     before = [row for row in rows(folder / "trials.csv") if row["state"] == "complete"]
-    start_to_end(command(folder, trials))
+    start_to_end(arguments)
     counted = check_whole(folder, trials, tmp_path)
     assert [row["variant_id"] for row in counted[: len(before)]] == [
         r["variant_id"] for r in before
