@@ -45,8 +45,10 @@ from effvit.cost import (
     add_matmul,
     ceil_div,
     in_chunks,
+    shared_settings,
     smaller,
 )
+from effvit.designs.rules import check_count, check_entries, checked_ratio
 
 WindowRepresentation = Literal["learned", "zero", "average", "depthwise", "none"]
 """How a window is represented among windows (paper section 4.5, Tables 6 and 7).
@@ -115,34 +117,19 @@ class SepViTConfig(ModelConfig):
                     f"width must be divisible by heads, got {width} and {heads} "
                     f"(nearest valid width: {max(1, round(width / heads)) * heads})"
                 )
-        self._check_mlp_ratio()
+        ratio = checked_ratio("mlp_ratio", self.mlp_ratio, self.widths)
+        object.__setattr__(self, "mlp_ratio", ratio)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
 
     def _check_stages(self) -> None:
-        for name in ("widths", "depths", "heads", "windows"):
-            values = getattr(self, name)
-            if len(values) != STAGES:
-                raise ConfigError(f"{name} needs one entry for each of 4 stages, got {values!r}")
         for name in ("widths", "depths", "heads"):
-            if min(getattr(self, name)) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            check_entries(name, getattr(self, name), STAGES, "each of 4 stages")
+        check_count("windows", self.windows, STAGES, "each of 4 stages")
         for pattern in self.windows:
             if not pattern or min(pattern) < 1:
                 raise ConfigError(f"windows must be patterns of sides >= 1, got {self.windows!r}")
-
-    def _check_mlp_ratio(self) -> None:
-        if not self.mlp_ratio > 0:
-            raise ConfigError(f"mlp_ratio must be positive, got {self.mlp_ratio!r}")
-        object.__setattr__(self, "mlp_ratio", float(self.mlp_ratio))  # 4 and 4.0 are one network
-        for width in self.widths:
-            hidden = width * self.mlp_ratio
-            if hidden != int(hidden):
-                raise ConfigError(
-                    f"width times mlp_ratio must be an integer, got {width} x {self.mlp_ratio} "
-                    f"(nearest valid ratio: {max(1, round(hidden)) / width})"
-                )
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
@@ -559,12 +546,7 @@ class SepViTColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        shared = {(c.image_size, c.in_channels, c.num_classes) for c in configs}
-        if len(shared) != 1:
-            raise ConfigError(
-                "networks costed together must share image_size, in_channels and num_classes, "
-                f"got {len(shared)} combinations"
-            )
+        image_size, in_channels, num_classes = shared_settings(configs)
         patterns = [
             [sorted(set(config.block_windows(stage))) for stage in range(STAGES)]
             for config in configs
@@ -578,7 +560,6 @@ class SepViTColumns:
                 windows[row, stage] = sides[0]
                 windows[row, stage, : len(sides)] = sides
                 counts[row, stage, : len(sides)] = [blocks.count(side) for side in sides]
-        image_size, in_channels, num_classes = next(iter(shared))
         return cls(
             widths=np.array([c.widths for c in configs], np.int64),
             heads=np.array([c.heads for c in configs], np.int64),

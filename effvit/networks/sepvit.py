@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, trunc_normal_
+from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -28,7 +28,7 @@ from effvit.designs.sepvit import (
     SepViTConfig,
     StagePlan,
 )
-from effvit.networks.layers import Attention
+from effvit.networks.layers import Attention, drop_path_rates, initialise
 
 BLOCK_NORM_EPS = 1e-6
 EMBEDDING_NORM_EPS = 1e-5
@@ -297,8 +297,7 @@ class SepViT(nn.Module):
             {"num_chs": width, "reduction": 4 << index, "module": f"stages.{index}"}
             for index, width in enumerate(config.widths)
         ]
-        last = max(1, sum(config.depths) - 1)
-        rates = iter([config.drop_path_rate * i / last for i in range(last + 1)])
+        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
         self.stages = nn.ModuleList(
             Stage(config, index, plan, list(itertools.islice(rates, len(plan.blocks))))
             for index, plan in enumerate(config.plan())
@@ -306,7 +305,7 @@ class SepViT(nn.Module):
         self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=BLOCK_NORM_EPS)
         self.head_drop = nn.Dropout(config.drop_rate)
         self.head = self._classifier(config.num_classes)
-        self.apply(_initialise)
+        self.apply(initialise)
         # As maps are channels-last: kernels in that order need not be reordered at every call.
         self.to(memory_format=torch.channels_last)
 
@@ -416,7 +415,7 @@ class SepViT(nn.Module):
         self.num_classes = num_classes
         self.config = self.config.replace(num_classes=num_classes)
         self.head = self._classifier(num_classes)
-        self.head.apply(_initialise)
+        self.head.apply(initialise)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks in the backward pass instead of keeping their activations."""
@@ -492,18 +491,6 @@ class SepViT(nn.Module):
         if len(tokens) == grid[0] * grid[1] or side * side != len(tokens):
             return tokens
         return resample_tokens(tokens, (side, side), grid)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Released code: linear layers truncated normal (0.02), convolutions normal (2 / fan_out)."""
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-        nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 OFFICIAL_NAMES = (
