@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import enum
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,24 +25,58 @@ ResolutionOption = Annotated[
 ]
 
 
+class Layout(str, enum.Enum):
+    """How a list is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
 @app.command("list")
 @one_line_errors
-def list_command(resolution: ResolutionOption = None) -> None:
+def list_command(
+    resolution: ResolutionOption = None,
+    layout: Annotated[
+        Layout, typer.Option("--format", help="For reading, or for another program.")
+    ] = Layout.TABLE,
+) -> None:
     """List the published models with parameters and MACs."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("model")
-    table.add_column("resolution", justify="right")
-    for name in ("params", "MACs", "activations"):
-        table.add_column(name, justify="right")
-    for name in list_models():
-        cost = model_cost(name, resolution)
-        size = parse_resolution(resolution) if resolution else as_config(name).image_size
-        table.add_row(
-            name,
-            f"{size[0]}x{size[1]}",
-            *(f"{count:,}" for count in (cost.params, cost.macs, cost.activations)),
-        )
-    Console().print(table)
+    models = [_describe(name, resolution) for name in list_models()]
+    if layout is Layout.JSON:
+        typer.echo(json.dumps(models, indent=2))
+    elif layout is Layout.CSV:
+        writer = csv.DictWriter(sys.stdout, list(models[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(models)
+    else:
+        Console().print(_model_table(models))
+
+
+def _describe(name: str, resolution: str | None) -> dict[str, str | int]:
+    config = as_config(name)
+    height, width = parse_resolution(resolution) if resolution else config.image_size
+    cost = model_cost(config, (height, width))
+    return {
+        "model": name,
+        "family": config.family,
+        "height": height,
+        "width": width,
+        "params": cost.params,
+        "macs": cost.macs,
+        "activations": cost.activations,
+    }
+
+
+def _model_table(models: list[dict[str, str | int]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for name in ("resolution", "params", "MACs", "activations"):
+        table.add_column(name, justify="right", overflow="fold")
+    for model in models:
+        counts = (f"{model[name]:,}" for name in ("params", "macs", "activations"))
+        table.add_row(str(model["model"]), f"{model['height']}x{model['width']}", *counts)
+    return table
 
 
 @app.command("cost")

@@ -238,6 +238,13 @@ class ArrayLedger:
         """Raise the peaks."""
         np.maximum(self.peak, np.where(repeat > 0, elements, 0), out=self.peak)
 
+    def merge(self, rows: IntArray, part: ArrayLedger) -> None:
+        """Take in what was written for some of the networks, given by distinct row numbers."""
+        self.params[rows] += part.params
+        self.macs[rows] += part.macs
+        self.activations[rows] += part.activations
+        self.peak[rows] = np.maximum(self.peak[rows], part.peak)
+
     def total(self) -> CostArrays:
         """Sum up."""
         return CostArrays(self.params, self.macs, self.activations, self.peak)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
 from effvit.cost import Cost, CostArrays
-from effvit.designs import cswin, efficientvit, mobilevit, mobilevitv2, pvtv2, sepvit, swin, twins
+from effvit.designs import (
+    cswin,
+    efficientvit,
+    hybrid,
+    mobilevit,
+    mobilevitv2,
+    pvtv2,
+    sepvit,
+    swin,
+    twins,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,6 +72,15 @@ FAMILIES: dict[str, Family] = {
             efficientvit.EfficientViTColumns.from_configs(configs), resolution
         ),
         network="effvit.networks.efficientvit:EfficientViT",
+    ),
+    "hybrid": Family(
+        config=hybrid.HybridConfig,
+        variants=hybrid.VARIANTS,
+        cost=hybrid.cost,
+        cost_many=lambda configs, resolution: hybrid.cost_arrays(
+            hybrid.HybridColumns.from_configs(configs), resolution
+        ),
+        network="effvit.networks.hybrid:Hybrid",
     ),
     "cswin": Family(
         config=cswin.CSWinConfig,

@@ -54,7 +54,7 @@ from effvit.cost import (
 )
 from effvit.designs.blocks import Shape
 from effvit.designs.rules import check_entries, checked_ratio
-from effvit.designs.tokens import add_attention_products, add_mlp
+from effvit.designs.tokens import add_attention_products, add_mlp_branch
 
 STAGES = 4
 STEM_KERNEL, STEM_STRIDE, STEM_PADDING = 7, 4, 2
@@ -217,13 +217,50 @@ def _block_cost(
     """
     pixels = shape[0] * shape[1]
     add_layer_norm(ledger, f"{name}.norm1", channels=channels, rows=pixels, repeat=repeat)
-    add_linear(
+    add_cross_shaped_attention(
         ledger,
-        f"{name}.attention.qkv",
-        inputs=channels,
-        outputs=3 * channels,
-        rows=pixels,
+        f"{name}.attention",
+        shape=shape,
+        channels=channels,
+        heads=heads,
+        split=split,
+        whole=whole,
+        held=held,
         repeat=repeat,
+    )
+    add_mlp_branch(
+        ledger, name, channels=channels, hidden=hidden, rows=pixels, held=held, repeat=repeat
+    )
+
+
+def add_cross_shaped_attention(
+    ledger: Ledger,
+    name: str,
+    *,
+    shape: Shape,
+    channels: Count,
+    heads: Count,
+    split: Count,
+    whole: Count,
+    held: Count,
+    repeat: Count = 1,
+) -> None:
+    """Cost cross-shaped window attention, without the norm before it.
+
+    Args:
+        ledger: Where to write.
+        name: Place of the attention in the network.
+        shape: Height and width of the map.
+        channels: Channels C of all branches.
+        heads: Heads of all branches.
+        split: Width sw of the stripes.
+        whole: 1 with one branch over the whole map, 0 with two.
+        held: Elements alive throughout, the block's input included, its normed map not.
+        repeat: How many such attentions there are.
+    """
+    pixels = shape[0] * shape[1]
+    add_linear(
+        ledger, f"{name}.qkv", inputs=channels, outputs=3 * channels, rows=pixels, repeat=repeat
     )
     vertical = (shape[0], smaller(split, shape[1]))
     horizontal = (smaller(split, shape[0]), shape[1])
@@ -234,7 +271,7 @@ def _block_cost(
     ):
         _branch_cost(
             ledger,
-            f"{name}.attention.branches.{branch}",
+            f"{name}.branches.{branch}",
             shape=shape,
             window=window,
             channels=channels // share,
@@ -244,17 +281,8 @@ def _block_cost(
             repeat=present,
         )
     add_linear(
-        ledger,
-        f"{name}.attention.proj",
-        inputs=channels,
-        outputs=channels,
-        rows=pixels,
-        repeat=repeat,
+        ledger, f"{name}.proj", inputs=channels, outputs=channels, rows=pixels, repeat=repeat
     )
-    add_layer_norm(ledger, f"{name}.norm2", channels=channels, rows=pixels, repeat=repeat)
-    add_mlp(ledger, f"{name}.mlp", channels=channels, hidden=hidden, rows=pixels, repeat=repeat)
-    # The attention's sum, the normed map, GELU's input and output.
-    ledger.live(held + 2 * pixels * channels + 2 * pixels * hidden, repeat)
 
 
 def _branch_cost(

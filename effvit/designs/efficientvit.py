@@ -391,7 +391,7 @@ def _block_cost(
     pixels = shape[0] * shape[1]
     entered = held + pixels * channels
     attends = repeat * (kind == ATTENTION)
-    _attention_cost(
+    add_linear_attention(
         ledger,
         f"{name}.attention",
         channels=channels,
@@ -420,7 +420,7 @@ def _block_cost(
     _fused_cost(ledger, name, widths, pixels, entered, activation, fused)
 
 
-def _attention_cost(
+def add_linear_attention(
     ledger: Ledger,
     name: str,
     *,
@@ -429,9 +429,20 @@ def _attention_cost(
     head_dim: Count,
     scales: Sequence[Count],
     held: Count,
-    repeat: Count,
+    repeat: Count = 1,
 ) -> None:
-    """Multi-scale ReLU linear attention; a scale of 0 is none."""
+    """Cost multi-scale ReLU linear attention.
+
+    Args:
+        ledger: Where to write.
+        name: Place of the attention in the network.
+        channels: Channels C.
+        pixels: Tokens, HW.
+        head_dim: Channels d of a head.
+        scales: Kernel sides of the aggregations; 0 is none.
+        held: Elements alive throughout, its input included.
+        repeat: How many such attentions there are.
+    """
 
     def convolve(
         place: str, inputs: Count, outputs: Count, kernel: Count, groups: Count, repeat: Count
@@ -483,10 +494,11 @@ def _attention_cost(
         repeat=repeat,
     )
     # Query, key and value of every branch, twice while they are joined; then, beside one of these,
-    # values with their row of ones, sums and quotients, each of the last two with denominators.
+    # keys times values, values with their row of ones, sums and quotients, both with denominators.
     joined = 3 * pixels * mixed
     ledger.live(held + 2 * joined, repeat * (branches > 1))
-    ledger.live(held + joined + 3 * pixels * (mixed + branches * heads), repeat)
+    products = branches * heads * (head_dim + 1) * head_dim
+    ledger.live(held + joined + products + 3 * pixels * (mixed + branches * heads), repeat)
 
 
 def _head_cost(
@@ -676,4 +688,10 @@ VARIANTS: dict[str, EfficientViTConfig] = {
         widths=(64, 128, 256, 512, 1024), depths=(1, 2, 2, 8, 8), head_widths=(6144, 6400)
     ),
 }
-"""As released, B series and L series. Drop path: the released training configurations."""
+"""As released, B series and L series.
+
+Drop path: the released ImageNet configurations, 0.05 in ``default.yaml`` (B1 and B2; B0 has none of
+its own) and 0.1 in those of B3 and of the L series. There the rate rises from shortcut to shortcut
+and with the progress of training, and the first two (L1) or three (L2, L3) shortcuts have none;
+here it rises from 0 block by block.
+"""

@@ -311,45 +311,63 @@ def _unit_cost(
     held: Count,
     repeat: Count = 1,
 ) -> None:
-    """Separable self-attention and feed-forward part."""
+    """Separable self-attention and feed-forward part, each with a norm before it."""
     tokens = pixels * channels
-
-    def project(place: str, inputs: Count, outputs: Count) -> None:
-        add_convolution(
-            ledger,
-            f"{name}.{place}",
-            inputs=inputs,
-            outputs=outputs,
-            kernel=1,
-            pixels=pixels,
-            repeat=repeat,
-        )
-
-    def norm(place: str) -> None:
-        add_norm(
-            ledger,
-            f"{name}.{place}",
-            Operator.GROUP_NORM,
-            channels=channels,
-            rows=pixels,
-            repeat=repeat,
-        )
-
-    norm("norm1")
-    project("attention.qkv", channels, 1 + 2 * channels)
-    ledger.add(f"{name}.attention.scores", Operator.SOFTMAX, elements=pixels, repeat=repeat)
-    ledger.add(f"{name}.attention.context", Operator.PRODUCT, elements=tokens, repeat=repeat)
-    ledger.add(f"{name}.attention.relu", Operator.RELU, elements=tokens, repeat=repeat)
-    ledger.add(f"{name}.attention.gate", Operator.PRODUCT, elements=tokens, repeat=repeat)
-    project("attention.proj", channels, channels)
-    norm("norm2")
-    project("ffn.expand", channels, hidden)
+    _norm_cost(ledger, f"{name}.norm1", channels, pixels, repeat)
+    add_separable_self_attention(
+        ledger,
+        f"{name}.attention",
+        channels=channels,
+        pixels=pixels,
+        held=held + tokens,
+        repeat=repeat,
+    )
+    _norm_cost(ledger, f"{name}.norm2", channels, pixels, repeat)
+    _projection_cost(ledger, f"{name}.ffn.expand", channels, hidden, pixels, repeat)
     ledger.add(f"{name}.ffn.act", Operator.SILU, elements=pixels * hidden, repeat=repeat)
-    project("ffn.project", hidden, channels)
-    # Input, normed input, query, key and value, gated values and one more temporary.
-    ledger.live(held + 6 * tokens + pixels, repeat)
+    _projection_cost(ledger, f"{name}.ffn.project", hidden, channels, pixels, repeat)
     # Input before and after attention, normed input, hidden layer, output.
     ledger.live(held + 4 * tokens + pixels * hidden, repeat)
+
+
+def add_separable_self_attention(
+    ledger: Ledger, name: str, *, channels: Count, pixels: Count, held: Count, repeat: Count = 1
+) -> None:
+    """Cost separable self-attention, without the norm before it.
+
+    Args:
+        ledger: Where to write.
+        name: Place of the attention in the network.
+        channels: Channels d of the tokens.
+        pixels: Tokens of all groups together.
+        held: Elements alive throughout, the input of the norm included, its output not.
+        repeat: How many such attentions there are.
+    """
+    tokens = pixels * channels
+    _projection_cost(ledger, f"{name}.qkv", channels, 1 + 2 * channels, pixels, repeat)
+    ledger.add(f"{name}.scores", Operator.SOFTMAX, elements=pixels, repeat=repeat)
+    ledger.add(f"{name}.context", Operator.PRODUCT, elements=tokens, repeat=repeat)
+    ledger.add(f"{name}.relu", Operator.RELU, elements=tokens, repeat=repeat)
+    ledger.add(f"{name}.gate", Operator.PRODUCT, elements=tokens, repeat=repeat)
+    _projection_cost(ledger, f"{name}.proj", channels, channels, pixels, repeat)
+    # Normed input, query, key and value, gated values and one more temporary.
+    ledger.live(held + 5 * tokens + pixels, repeat)
+
+
+def _projection_cost(
+    ledger: Ledger, name: str, inputs: Count, outputs: Count, pixels: Count, repeat: Count
+) -> None:
+    """A linear layer over all tokens, written as a 1x1 convolution."""
+    add_convolution(
+        ledger, name, inputs=inputs, outputs=outputs, kernel=1, pixels=pixels, repeat=repeat
+    )
+
+
+def _norm_cost(
+    ledger: Ledger, name: str, channels: Count, pixels: Count, repeat: Count = 1
+) -> None:
+    """A norm of one group."""
+    add_norm(ledger, name, Operator.GROUP_NORM, channels=channels, rows=pixels, repeat=repeat)
 
 
 def _fold_cost(
@@ -357,7 +375,7 @@ def _fold_cost(
 ) -> None:
     """Norm of the tokens, 1x1 back to the stage's width."""
     pixels = shape[0] * shape[1]
-    add_norm(ledger, f"{name}.norm", Operator.GROUP_NORM, channels=width, rows=pixels)
+    _norm_cost(ledger, f"{name}.norm", width, pixels)
     add_conv_unit(
         ledger,
         f"{name}.expand",
@@ -492,4 +510,5 @@ VARIANTS: dict[str, MobileViTv2Config] = {
     )
     for percent in (50, 75, 100, 125, 150, 175, 200)
 }
-"""Width multipliers 0.5 to 2.0, as released. The released recipe uses no stochastic depth."""
+"""Width multipliers 0.5 to 2.0 (paper Table 5), as released. The released recipe uses no stochastic
+depth."""

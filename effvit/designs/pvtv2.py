@@ -175,4 +175,4 @@ def cost_many(configs: Sequence[PVTv2Config], resolution: Resolution | None = No
 
 
 VARIANTS: dict[str, PVTv2Config] = {"pvt_v2_b2": PVTv2Config(drop_path_rate=0.1)}
-"""Paper Table 1, equal to timm's. Drop path: the released configuration."""
+"""Paper Table 1, equal to timm's. Drop path: the released ``pvt_v2_b2.py``."""

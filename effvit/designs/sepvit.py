@@ -9,7 +9,7 @@ represented by a token that took part in the window's own attention. Grouped sel
 is the same block over larger windows.
 
 Costs of one block, with N windows of M x M pixels on an H x W map of C channels (paper section
-3.3, equations 6 and 7, where the letters DWA and PWA stand for DSA and PSA):
+3.2, where the letters DWA and PWA stand for DSA and PSA):
 
     DSA:  3 HW C^2 + 3 N C^2 + 2 N (M^2 + 1)^2 C
     PSA:    HW C^2 + 2 N C^2 + N^2 C + N HW C
@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 
-from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
+from effvit.config import ConfigError, Resolution
 from effvit.cost import (
     ArrayLedger,
     Cost,
@@ -37,7 +37,6 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
-    OperationLedger,
     Operator,
     add_convolution,
     add_layer_norm,
@@ -45,96 +44,73 @@ from effvit.cost import (
     add_matmul,
     ceil_div,
     in_chunks,
-    shared_settings,
     smaller,
 )
-from effvit.designs.rules import check_count, check_entries, checked_ratio
+from effvit.designs.macro import (
+    ALWAYS,
+    DEPTHWISE,
+    EMBEDDING_KERNELS,
+    LEARNED,
+    MULTI_WINDOW,
+    NONE,
+    POINTWISE,
+    REPRESENTATIONS,
+    STAGES,
+    STRIDES,
+    ZERO,
+    MacroColumns,
+    MacroConfig,
+    PointwiseAttention,
+    WindowRepresentation,
+    macro_cost,
+    macro_cost_arrays,
+    stage_maps,
+)
+from effvit.designs.rules import check_count
+from effvit.designs.tokens import add_mlp_branch
 
-WindowRepresentation = Literal["learned", "zero", "average", "depthwise", "none"]
-"""How a window is represented among windows (paper section 4.5, Tables 6 and 7).
-
-``learned``: a learned token for each window position, initially zero (LWT). ``zero``: a token fixed
-to zero before the norm. ``average``: mean of the window's DSA output. ``depthwise``: depthwise
-convolution over the window's DSA output, one M x M kernel a channel. ``none``: no representation,
-hence window attention only.
-"""
-
-PointwiseAttention = Literal["multi_window", "always", "off"]
-"""Which blocks mix windows: those with several windows (the released classification code), all
-(the released detection code, where the number of windows varies), or none."""
-
-STAGES = 4
-STRIDES = (4, 2, 2, 2)
-EMBEDDING_KERNELS = (7, 3, 3, 3)
-"""Overlapping patch embedding: 7x7 stride 4, then 3x3 stride 2; kernel = stride without overlap."""
-
-REPRESENTATIONS: tuple[str, ...] = get_args(WindowRepresentation)
-POINTWISE: tuple[str, ...] = get_args(PointwiseAttention)
-LEARNED, ZERO, AVERAGE, DEPTHWISE, NONE = range(len(REPRESENTATIONS))
-MULTI_WINDOW, ALWAYS, OFF = range(len(POINTWISE))
-CHOICES = {"window_representation": REPRESENTATIONS, "pointwise_attention": POINTWISE}
+__all__ = [
+    "EMBEDDING_KERNELS",
+    "POINTWISE",
+    "REPRESENTATIONS",
+    "STAGES",
+    "STRIDES",
+    "VARIANTS",
+    "BlockPlan",
+    "MacroConfig",
+    "PointwiseAttention",
+    "SepViTColumns",
+    "SepViTConfig",
+    "StagePlan",
+    "WindowRepresentation",
+    "add_separable_attention",
+    "cost",
+    "cost_arrays",
+    "stage_maps",
+]
+"""With what of the macro-architecture belongs to a SepViT."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SepViTConfig(ModelConfig):
+class SepViTConfig(MacroConfig):
     """A SepViT, published or not. Defaults are SepViT-T.
 
     Attributes:
-        widths: Channels C of the four stages.
-        depths: Blocks of each stage.
-        heads: Attention heads of each stage; must divide the widths.
         windows: Window sides M in pixels of the stage's map, for each stage a pattern that repeats
             over its blocks: ``(7,)`` is DSSA throughout, ``(7, 14)`` alternates DSSA with GSA over
             groups of 2 x 2 windows. A window larger than the map is the whole map.
-        mlp_ratio: Hidden width of the MLP over C.
-        window_representation: See :data:`WindowRepresentation`.
-        pointwise_attention: See :data:`PointwiseAttention`.
-        overlapping_patch_embedding: Convolutions that overlap (OPE), or kernel = stride.
-        conditional_position_encoding: Depthwise 3x3 convolution after each stage's first block.
-        inner_shortcuts: Shortcuts around DSA and PSA inside the block: in the released code, not in
-            the equations of arXiv v3.
     """
 
     family: ClassVar[str] = "sepvit"
 
-    widths: tuple[int, ...] = (96, 192, 384, 768)
-    depths: tuple[int, ...] = (1, 2, 6, 2)
-    heads: tuple[int, ...] = (3, 6, 12, 24)
     windows: tuple[tuple[int, ...], ...] = ((7,), (7, 14), (7, 14), (7,))
-    mlp_ratio: float = 4.0
-    window_representation: WindowRepresentation = "learned"
-    pointwise_attention: PointwiseAttention = "multi_window"
-    overlapping_patch_embedding: bool = True
-    conditional_position_encoding: bool = True
-    inner_shortcuts: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_stages()
-        for width, heads in zip(self.widths, self.heads, strict=True):
-            if width % heads:
-                raise ConfigError(
-                    f"width must be divisible by heads, got {width} and {heads} "
-                    f"(nearest valid width: {max(1, round(width / heads)) * heads})"
-                )
-        ratio = checked_ratio("mlp_ratio", self.mlp_ratio, self.widths)
-        object.__setattr__(self, "mlp_ratio", ratio)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
-
-    def _check_stages(self) -> None:
-        for name in ("widths", "depths", "heads"):
-            check_entries(name, getattr(self, name), STAGES, "each of 4 stages")
         check_count("windows", self.windows, STAGES, "each of 4 stages")
         for pattern in self.windows:
             if not pattern or min(pattern) < 1:
                 raise ConfigError(f"windows must be patterns of sides >= 1, got {self.windows!r}")
-
-    @property
-    def hidden_widths(self) -> tuple[int, ...]:
-        """Hidden width of the MLP in each stage."""
-        return tuple(int(width * self.mlp_ratio) for width in self.widths)
 
     def block_windows(self, stage: int) -> tuple[int, ...]:
         """Window side of each block of a stage, the pattern written out."""
@@ -200,16 +176,6 @@ class StagePlan:
     blocks: tuple[BlockPlan, ...]
 
 
-def stage_maps(resolution: tuple[Count, Count]) -> list[tuple[Count, Count]]:
-    """Heights and widths of the four stages' maps: strides 4, 8, 16, 32, rounded up."""
-    height, width = resolution
-    maps = []
-    for stride in STRIDES:
-        height, width = ceil_div(height, stride), ceil_div(width, stride)
-        maps.append((height, width))
-    return maps
-
-
 # --- cost ---------------------------------------------------------------------------------------
 
 
@@ -223,88 +189,27 @@ def cost(config: SepViTConfig, resolution: Resolution | None = None) -> Cost:
     Returns:
         Totals and the breakdown, batch 1.
     """
-    ledger = OperationLedger()
-    inputs = config.in_channels
-    size = resolution or config.image_size
-    maps = stage_maps(size)
-    image = stage_input = inputs * size[0] * size[1]
-    for index, (stage, shape) in enumerate(zip(config.plan(), maps, strict=True)):
-        name = f"stages.{index}"
-        channels = config.widths[index]
-        overlap = config.overlapping_patch_embedding
-        held = image + stage_input
-        _embedding_cost(ledger, name, index, inputs, channels, shape, overlap, held)
-        for block, plan in enumerate(stage.blocks):
-            _block_cost(
-                ledger,
-                f"{name}.blocks.{block}",
-                shape=shape,
-                channels=channels,
-                heads=config.heads[index],
-                hidden=config.hidden_widths[index],
-                window=plan.window,
-                design_grid=plan.grid,
-                representation=REPRESENTATIONS.index(plan.representation),
-                pointwise=int(plan.representation != "none"),
-                held=held,
-            )
-            if block == 0:
-                _position_cost(
-                    ledger, name, channels, shape, int(config.conditional_position_encoding)
-                )
-        inputs = channels
-        stage_input = channels * shape[0] * shape[1]
-    _head_cost(ledger, inputs, maps[-1], config.num_classes)
-    return ledger.total()
+    plan = config.plan()
 
+    def add_block(
+        ledger: Ledger, name: str, stage: int, block: int, shape: Resolution, held: int
+    ) -> None:
+        layout = plan[stage].blocks[block]
+        _block_cost(
+            ledger,
+            name,
+            shape=shape,
+            channels=config.widths[stage],
+            heads=config.heads[stage],
+            hidden=config.hidden_widths[stage],
+            window=layout.window,
+            design_grid=layout.grid,
+            representation=REPRESENTATIONS.index(layout.representation),
+            pointwise=int(layout.representation != "none"),
+            held=held,
+        )
 
-def _embedding_cost(
-    ledger: Ledger,
-    name: str,
-    stage: int,
-    inputs: Count,
-    channels: Count,
-    shape: tuple[Count, Count],
-    overlap: Count,
-    held: Count,
-) -> None:
-    """Patch embedding: convolution and layer norm; for ``held`` see :func:`_live_in_block`."""
-    stride, kernel = STRIDES[stage], EMBEDDING_KERNELS[stage]
-    pixels = shape[0] * shape[1]
-    add_convolution(
-        ledger,
-        f"{name}.embed.conv",
-        inputs=inputs,
-        outputs=channels,
-        kernel=stride**2 + overlap * (kernel**2 - stride**2),
-        pixels=pixels,
-    )
-    add_layer_norm(ledger, f"{name}.embed.norm", channels=channels, rows=pixels)
-    ledger.live(held + 2 * pixels * channels)
-
-
-def _position_cost(
-    ledger: Ledger, name: str, channels: Count, shape: tuple[Count, Count], present: Count
-) -> None:
-    """Conditional position encoding: depthwise 3x3 convolution."""
-    add_convolution(
-        ledger,
-        f"{name}.position",
-        inputs=channels,
-        outputs=channels,
-        kernel=9,
-        pixels=shape[0] * shape[1],
-        groups=channels,
-        repeat=present,
-    )
-
-
-def _head_cost(ledger: Ledger, channels: Count, shape: tuple[Count, Count], classes: int) -> None:
-    """Final norm, average over positions, classifier."""
-    add_layer_norm(ledger, "norm", channels=channels, rows=shape[0] * shape[1])
-    ledger.add("pool", Operator.POOL, elements=channels)
-    if classes:
-        add_linear(ledger, "head", inputs=channels, outputs=classes, rows=1)
+    return macro_cost(config, resolution, add_block)
 
 
 def _block_cost(
@@ -322,10 +227,63 @@ def _block_cost(
     held: Count,
     repeat: Count = 1,
 ) -> None:
-    """One block: DSA, PSA where ``pointwise`` is 1, projection, MLP; ``repeat`` such blocks.
+    """One block: attention and MLP; ``repeat`` such blocks. See :func:`add_separable_attention`."""
+    tokens = add_separable_attention(
+        ledger,
+        name,
+        shape=shape,
+        channels=channels,
+        heads=heads,
+        window=window,
+        design_grid=design_grid,
+        representation=representation,
+        pointwise=pointwise,
+        held=held,
+        repeat=repeat,
+    )
+    pixels = shape[0] * shape[1]
+    add_mlp_branch(
+        ledger,
+        name,
+        channels=channels,
+        hidden=hidden,
+        rows=pixels,
+        held=held + tokens + pixels * channels,
+        repeat=repeat,
+    )
 
-    ``representation`` is an index into :data:`REPRESENTATIONS`, read only where ``pointwise`` is 1.
-    For ``held`` see :func:`_live_in_block`.
+
+def add_separable_attention(
+    ledger: Ledger,
+    name: str,
+    *,
+    shape: tuple[Count, Count],
+    channels: Count,
+    heads: Count,
+    window: tuple[Count, Count],
+    design_grid: tuple[Count, Count],
+    representation: Count,
+    pointwise: Count,
+    held: Count,
+    repeat: Count = 1,
+) -> Count:
+    """Cost window tokens, the norm, DSA, PSA where ``pointwise`` is 1, and the projection.
+
+    Args:
+        ledger: Where to write.
+        name: Place of the block in the network.
+        shape: Height and width of the map.
+        channels: Channels C.
+        heads: Attention heads.
+        window: Height and width of a window.
+        design_grid: Windows down and across at the design resolution.
+        representation: Index into :data:`REPRESENTATIONS`, read only where ``pointwise`` is 1.
+        pointwise: 1 where windows are mixed, else 0.
+        held: See :class:`BlockCost`.
+        repeat: How many such blocks there are.
+
+    Returns:
+        Elements of the window tokens, which the block holds until its end.
     """
     pixels = shape[0] * shape[1]
     area = window[0] * window[1]
@@ -452,29 +410,22 @@ def _block_cost(
     add_linear(
         ledger, f"{attention}.proj", inputs=channels, outputs=channels, rows=pixels, repeat=repeat
     )
-    add_layer_norm(ledger, f"{name}.norm2", channels=channels, rows=pixels, repeat=repeat)
-    add_linear(
-        ledger, f"{name}.mlp.fc1", inputs=channels, outputs=hidden, rows=pixels, repeat=repeat
-    )
-    ledger.add(f"{name}.mlp.act", Operator.GELU, elements=pixels * hidden, repeat=repeat)
-    add_linear(
-        ledger, f"{name}.mlp.fc2", inputs=hidden, outputs=channels, rows=pixels, repeat=repeat
-    )
-    _live_in_block(
+    token_map = windows * token * channels
+    _live_in_attention(
         ledger,
-        held=held + windows * token * channels,
+        held=held + token_map,
         map_elements=pixels * channels,
         token_elements=windows * tokens * channels,
         value_elements=windows * area * channels,
         weight_elements=windows * windows * heads,
         identity_elements=windows * windows,
-        hidden_elements=pixels * hidden,
         mixing=mixing,
         repeat=repeat,
     )
+    return token_map
 
 
-def _live_in_block(
+def _live_in_attention(
     ledger: Ledger,
     *,
     held: Count,
@@ -483,16 +434,14 @@ def _live_in_block(
     value_elements: Count,
     weight_elements: Count,
     identity_elements: Count,
-    hidden_elements: Count,
     mixing: Count,
     repeat: Count,
 ) -> None:
-    """Elements alive at the moments of a block that can be the worst, in an eager forward pass.
+    """Elements alive at the moments of attention that can be the worst, in an eager forward pass.
 
-    ``held`` is alive throughout the stage: the image, and the stage's input (for the first stage
-    the image in channels_last order). The block's input is alive throughout the block, since its
-    caller holds it, and so is a normed map throughout the attention or MLP that it is passed to.
-    Not counted: masks and what kernels allocate inside.
+    ``held`` is alive throughout the block. The block's input is too, since its caller holds it, and
+    so is the normed map throughout the attention, that it is passed to. Not counted: masks and what
+    kernels allocate inside.
     """
     attention = held + 2 * map_elements
     # Fused attention: windows, query, key, value, output.
@@ -502,42 +451,22 @@ def _live_in_block(
     ledger.live(attention + token_elements + value_elements + weighing, mixing)
     # PSA: features, value vectors, weights, mixed value vectors.
     ledger.live(attention + token_elements + 2 * value_elements + weight_elements, mixing)
-    # MLP: the block's input, the attention's sum, the normed map, GELU's input and output.
-    ledger.live(held + 3 * map_elements + 2 * hidden_elements, repeat)
 
 
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class SepViTColumns:
-    """Many configurations as columns: ``n`` networks of one design resolution.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SepViTColumns(MacroColumns):
+    """Many configurations as columns.
 
     Attributes:
-        widths: (n, 4). heads: (n, 4). hidden: (n, 4), width of the MLP's hidden layer.
         windows: (n, 4, k), distinct window sides of a stage; unused entries repeat a used one.
         counts: (n, 4, k), blocks of the stage with that window; 0 where unused.
-        representation: (n,), index into :data:`REPRESENTATIONS`.
-        pointwise: (n,), index into :data:`POINTWISE`.
-        overlap: (n,), 1 with overlapping patch embedding. position: (n,), 1 with position encoding.
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
-    widths: IntArray
-    heads: IntArray
-    hidden: IntArray
     windows: IntArray
     counts: IntArray
-    representation: IntArray
-    pointwise: IntArray
-    overlap: IntArray
-    position: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @classmethod
     def from_configs(cls, configs: Sequence[SepViTConfig]) -> SepViTColumns:
@@ -546,7 +475,6 @@ class SepViTColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         patterns = [
             [sorted(set(config.block_windows(stage))) for stage in range(STAGES)]
             for config in configs
@@ -560,22 +488,7 @@ class SepViTColumns:
                 windows[row, stage] = sides[0]
                 windows[row, stage, : len(sides)] = sides
                 counts[row, stage, : len(sides)] = [blocks.count(side) for side in sides]
-        return cls(
-            widths=np.array([c.widths for c in configs], np.int64),
-            heads=np.array([c.heads for c in configs], np.int64),
-            hidden=np.array([c.hidden_widths for c in configs], np.int64),
-            windows=windows,
-            counts=counts,
-            representation=np.array(
-                [REPRESENTATIONS.index(c.window_representation) for c in configs], np.int64
-            ),
-            pointwise=np.array([POINTWISE.index(c.pointwise_attention) for c in configs], np.int64),
-            overlap=np.array([c.overlapping_patch_embedding for c in configs], np.int64),
-            position=np.array([c.conditional_position_encoding for c in configs], np.int64),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
-        )
+        return cls(windows=windows, counts=counts, **cls.stacked(configs))
 
 
 @in_chunks
@@ -589,16 +502,10 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
     """
-    ledger = ArrayLedger(len(columns))
-    size = resolution or columns.image_size
-    maps = stage_maps(size)
-    inputs: Count = columns.in_channels
-    image = stage_input = inputs * size[0] * size[1]
-    for stage, (shape, design) in enumerate(zip(maps, stage_maps(columns.image_size), strict=True)):
-        channels = columns.widths[:, stage]
-        held = image + stage_input
-        _embedding_cost(ledger, "", stage, inputs, channels, shape, columns.overlap, held)
-        _position_cost(ledger, "", channels, shape, columns.position)
+    designs = stage_maps(columns.image_size)
+
+    def add_blocks(ledger: ArrayLedger, stage: int, shape: Resolution, held: Count) -> None:
+        design = designs[stage]
         for kind in range(columns.windows.shape[2]):
             side = columns.windows[:, stage, kind]
             window = (smaller(side, design[0]), smaller(side, design[1]))
@@ -608,7 +515,7 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
                 ledger,
                 "",
                 shape=shape,
-                channels=channels,
+                channels=columns.widths[:, stage],
                 heads=columns.heads[:, stage],
                 hidden=columns.hidden[:, stage],
                 window=window,
@@ -619,10 +526,8 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
                 held=held,
                 repeat=columns.counts[:, stage, kind],
             )
-        inputs = channels
-        stage_input = channels * shape[0] * shape[1]
-    _head_cost(ledger, inputs, maps[-1], columns.num_classes)
-    return ledger.total()
+
+    return macro_cost_arrays(columns, resolution, add_blocks)
 
 
 # --- published variants -------------------------------------------------------------------------

@@ -10,6 +10,12 @@ multiply-accumulates:
 
     4 HW C^2 + 2 M^2 HW C
 
+``position_encoding="conditional"`` is the form that Twins compares with (Chu et al., arXiv
+2104.13840v4, section 4.1 and Table 1, "Swin-T + CPVT"), and SepViT starts its ablation from: no
+relative bias, but in each stage after the first block a depthwise 3x3 convolution that is added to
+the map (the position encoding generator of CPVT), which adds 9 HW C. No code of it was released;
+where it sits and that it has no norm is said of Twins' own networks (section 3.1).
+
 Any size, as timm does it: images are zero-padded to multiples of 4, maps to multiples of M before
 every attention (without a mask: padded pixels are attended to) and to even sides between stages.
 A window is cut to the map of the design resolution.
@@ -19,9 +25,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from effvit.config import ConfigError, ModelConfig, Resolution
+from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
 from effvit.cost import (
     Cost,
     CostArrays,
@@ -35,6 +41,10 @@ from effvit.cost import (
 )
 from effvit.designs.rules import check_entries
 from effvit.designs.tokens import add_attention_products, add_mlp, cost_each
+
+PositionEncoding = Literal["relative", "conditional"]
+"""A bias of attention learned for each relative position, or a convolution after the first block of
+each stage."""
 
 STAGES = 4
 PATCH = 4
@@ -50,6 +60,7 @@ class SwinConfig(ModelConfig):
         depths: Blocks of each stage.
         heads: Attention heads of each stage; must divide the widths.
         window: Window side M in pixels of the map.
+        position_encoding: See :data:`PositionEncoding`.
     """
 
     family: ClassVar[str] = "swin"
@@ -58,6 +69,7 @@ class SwinConfig(ModelConfig):
     depths: tuple[int, ...] = (2, 2, 6, 2)
     heads: tuple[int, ...] = (3, 6, 12, 24)
     window: int = 7
+    position_encoding: PositionEncoding = "relative"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,6 +81,9 @@ class SwinConfig(ModelConfig):
         for width, heads in zip(self.widths, self.heads, strict=True):
             if width % heads:
                 raise ConfigError(f"heads must divide the width {width}, got {heads}")
+        known = get_args(PositionEncoding)
+        if self.position_encoding not in known:
+            raise unknown_name("position_encoding", self.position_encoding, known)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -116,8 +131,11 @@ def cost(config: SwinConfig, resolution: Resolution | None = None) -> Cost:
                 heads=config.heads[stage],
                 window=window,
                 shifted=bool(block % 2 and shifts),
+                biased=config.position_encoding == "relative",
                 held=held + pixels * width * (block > 0),
             )
+            if not block:
+                _position_cost(ledger, config, stage, pixels)
         entered = pixels * width
     add_layer_norm(ledger, "norm", channels=config.widths[-1], rows=pixels)
     ledger.add("head.global_pool", Operator.POOL, elements=config.widths[-1])
@@ -150,6 +168,21 @@ def _embedding_cost(ledger: Ledger, config: SwinConfig, stage: int, pixels: int,
     ledger.live(held + 4 * pixels * width)
 
 
+def _position_cost(ledger: Ledger, config: SwinConfig, stage: int, pixels: int) -> None:
+    """The conditional position encoding, where it is one."""
+    width = config.widths[stage]
+    add_convolution(
+        ledger,
+        f"layers.{stage}.blocks.position.proj.0",
+        inputs=width,
+        outputs=width,
+        kernel=9,
+        pixels=pixels,
+        groups=width,
+        repeat=int(config.position_encoding == "conditional"),
+    )
+
+
 def _block_cost(
     ledger: Ledger,
     name: str,
@@ -159,15 +192,19 @@ def _block_cost(
     heads: int,
     window: Resolution,
     shifted: bool,
+    biased: bool,
     held: int,
 ) -> None:
-    """Window attention and MLP; ``held`` is what is alive beside the block's own input."""
+    """Window attention and MLP; ``held`` is what is alive beside the block's own input.
+
+    ``shifted`` and ``biased`` say whether attention has a mask and a bias for relative positions.
+    """
     pixels, area = shape[0] * shape[1], window[0] * window[1]
     windows = ceil_div(shape[0], window[0]) * ceil_div(shape[1], window[1])
     tokens = windows * area
     add_layer_norm(ledger, f"{name}.norm1", channels=channels, rows=pixels)
     table = (2 * window[0] - 1) * (2 * window[1] - 1) * heads
-    ledger.add(f"{name}.attn", Operator.PARAMETER, params=table)
+    ledger.add(f"{name}.attn", Operator.PARAMETER, params=table, repeat=int(biased))
     add_linear(ledger, f"{name}.attn.qkv", inputs=channels, outputs=3 * channels, rows=tokens)
     add_attention_products(
         ledger,
@@ -184,10 +221,11 @@ def _block_cost(
     add_mlp(ledger, f"{name}.mlp", channels=channels, hidden=hidden, rows=pixels)
     attention = held + 2 * pixels * channels
     mask = windows * area**2 * shifted
+    masks = heads * biased
     # Padded map, windows, query, key and value; a mask a head, before and after biases are added.
-    ledger.live(attention + 5 * tokens * channels + mask * (1 + 2 * heads))
+    ledger.live(attention + 5 * tokens * channels + mask * (1 + 2 * masks))
     # The same with one mask a head; attended values before and after projection.
-    ledger.live(attention + 7 * tokens * channels + mask * (1 + heads))
+    ledger.live(attention + 7 * tokens * channels + mask * (1 + masks))
     # The attention's sum, the normed map, GELU's input and output.
     ledger.live(held + 3 * pixels * channels + 2 * pixels * hidden)
 
@@ -199,9 +237,12 @@ def cost_many(configs: Sequence[SwinConfig], resolution: Resolution | None = Non
 
 VARIANTS: dict[str, SwinConfig] = {
     "swin_tiny": SwinConfig(drop_path_rate=0.2),
+    "swin_tiny_cpvt": SwinConfig(position_encoding="conditional", drop_path_rate=0.2),
     "swin_small": SwinConfig(depths=(2, 2, 18, 2), drop_path_rate=0.3),
     "swin_base": SwinConfig(
         width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), drop_path_rate=0.5
     ),
 }
-"""Paper section 3.3; drop path: appendix A2.1."""
+"""Paper section 3.3, equal to the released configurations (``swin_tiny_patch4_window7_224.yaml``
+and its neighbours). Drop path: appendix A2.1 and the same files; with CPVT's encoding it is not
+stated and taken to be Swin-T's."""

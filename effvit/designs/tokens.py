@@ -13,6 +13,7 @@ from effvit.cost import (
     Count,
     Ledger,
     Operator,
+    add_layer_norm,
     add_linear,
     add_matmul,
     shared_settings,
@@ -82,6 +83,33 @@ def add_mlp(
     add_linear(ledger, f"{name}.fc1", inputs=channels, outputs=hidden, rows=rows, repeat=repeat)
     ledger.add(f"{name}.act", activation, elements=rows * hidden, repeat=repeat)
     add_linear(ledger, f"{name}.fc2", inputs=hidden, outputs=channels, rows=rows, repeat=repeat)
+
+
+def add_mlp_branch(
+    ledger: Ledger,
+    name: str,
+    *,
+    channels: Count,
+    hidden: Count,
+    rows: Count,
+    held: Count,
+    repeat: Count = 1,
+) -> None:
+    """Cost the second half of a block, x + mlp(norm(x)).
+
+    Args:
+        ledger: Where to write.
+        name: Place of the block in the network.
+        channels: Channels of the tokens.
+        hidden: Hidden channels of the MLP.
+        rows: Tokens.
+        held: Elements alive throughout, the block's input included.
+        repeat: How many such blocks there are.
+    """
+    add_layer_norm(ledger, f"{name}.norm2", channels=channels, rows=rows, repeat=repeat)
+    add_mlp(ledger, f"{name}.mlp", channels=channels, hidden=hidden, rows=rows, repeat=repeat)
+    # The attention's sum, the normed map, GELU's input and output.
+    ledger.live(held + 2 * rows * channels + 2 * rows * hidden, repeat)
 
 
 def cost_each(

@@ -218,4 +218,4 @@ VARIANTS: dict[str, TwinsSVTConfig] = {
         drop_path_rate=0.5,
     ),
 }
-"""Paper Table 2, equal to timm's; drop path: section 4.1."""
+"""Paper Table 10 (supplement C), equal to timm's. Drop path: section 4.1."""

@@ -14,31 +14,50 @@ from effvit.networks.layers import initialise
 Layout = Literal["NCHW", "NHWC"]
 """Order of a map's axes: images, channels, height and width."""
 
+LayerGroups = dict[str, str | list[tuple[str, tuple[int, ...] | None]]]
+"""timm's patterns of parameter names, with numbers that it appends to those that they match."""
+
 CHANNELS_LAST = (0, 2, 3, 1)
 CHANNELS_FIRST = (0, 3, 1, 2)
 
 
 class Stage(nn.Module):
-    """Blocks one after the other."""
+    """Blocks one after the other.
 
-    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+    Args:
+        blocks: The blocks.
+        embed: What shrinks the map before them, where that is no block; it is never recomputed.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], embed: nn.Module | None = None) -> None:
         super().__init__()
+        self.embed = embed
         self.blocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the blocks, keeping or recomputing their activations for the backward pass."""
+        """Run the blocks."""
+        if self.embed is not None:
+            x = self.embed(x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing else block(x)
+            x = self.run(block, x)
         return x
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run a block, keeping or recomputing its activations for the backward pass."""
+        return checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing else block(x)
 
 
 class GlobalAverage(nn.Module):
-    """Average over positions, (B, C, H, W) -> (B, C)."""
+    """Average over positions, a map of the given layout -> (B, C)."""
+
+    def __init__(self, layout: Layout = "NCHW") -> None:
+        super().__init__()
+        self.positions = (layout.index("H"), layout.index("W"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Average."""
-        return x.mean((2, 3))
+        return x.mean(self.positions)
 
 
 class Backbone(nn.Module, Generic[ConfigT]):
@@ -192,7 +211,7 @@ class Backbone(nn.Module, Generic[ConfigT]):
         if prune_norm:
             self.norm = nn.Identity()
         if prune_head:
-            self.neck = GlobalAverage()
+            self.neck = GlobalAverage(self.layout)
             self.num_features = self.head_hidden_size = self.stage_widths[max(chosen)]
             self.reset_classifier(0)
         return chosen
@@ -220,7 +239,7 @@ class Backbone(nn.Module, Generic[ConfigT]):
         """Parameters without weight decay, beside norms and biases, which timm knows by shape."""
         return set()
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
         """Parameter groups for layer-wise learning rates: stem, then blocks in order."""
         blocks = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)"
         return {"stem": r"^stem", "blocks": blocks}

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from timm.layers import Mlp, drop_path
 from torch import Tensor, nn
 
 from effvit.config import Resolution
-from effvit.cost import ceil_div
 from effvit.designs.cswin import (
     MERGE_KERNEL,
     MERGE_STRIDE,
@@ -26,7 +24,15 @@ from effvit.designs.cswin import (
     STEM_STRIDE,
     CSWinConfig,
 )
-from effvit.networks.backbone import CHANNELS_FIRST, CHANNELS_LAST, Backbone, Layout, Stage
+from effvit.networks.attention.partition import cut, join, pad_to, real_pixels, window_grid
+from effvit.networks.backbone import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    Backbone,
+    GlobalAverage,
+    Layout,
+    Stage,
+)
 from effvit.networks.checkpoints import load_renamed
 from effvit.networks.layers import Attention, drop_path_rates
 
@@ -89,48 +95,20 @@ class StripeAttention(Attention):
         """
         batch, height, width = qkv.shape[:3]
         stripe = (min(self.height or height, height), min(self.width or width, width))
-        grid = ceil_div(height, stripe[0]), ceil_div(width, stripe[1])
-        stripes = split(qkv, stripe, grid)
+        grid = window_grid((height, width), stripe)
+        stripes = cut(pad_to(qkv, (grid[0] * stripe[0], grid[1] * stripe[1])), grid)
         query, key, value = stripes.unflatten(3, (self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mask = real_pixels((height, width), stripe, grid, qkv.device)
         if mask is not None:
             mask = mask.repeat(batch, 1)[:, None, None]
         attended = self.attend(query, key, value, mask).transpose(1, 2).flatten(2)
         x = attended + self._encode_position(stripes[:, :, 2], stripe)
-        x = x.unflatten(1, stripe).unflatten(0, (batch, *grid)).transpose(2, 3)
-        x = x.reshape(batch, grid[0] * stripe[0], grid[1] * stripe[1], -1)
-        return x[:, :height, :width]
+        return join(x, stripe, grid)[:, :height, :width]
 
     def _encode_position(self, value: Tensor, stripe: Resolution) -> Tensor:
         """LePE, (B * N, L, C) -> (B * N, L, C); beyond a stripe's border are zeros."""
         maps = self.lepe(value.unflatten(1, stripe).permute(CHANNELS_FIRST))
         return maps.permute(CHANNELS_LAST).flatten(1, 2)
-
-
-def split(qkv: Tensor, stripe: Resolution, grid: Resolution) -> Tensor:
-    """Cut into stripes, (B, H, W, 3, C) -> (B * N, L, 3, C).
-
-    Zeros fill up stripes at the bottom and on the right.
-    """
-    bottom = grid[0] * stripe[0] - qkv.shape[1]
-    right = grid[1] * stripe[1] - qkv.shape[2]
-    if bottom or right:
-        qkv = F.pad(qkv, (0, 0, 0, 0, 0, right, 0, bottom))
-    qkv = qkv.unflatten(1, (grid[0], -1)).unflatten(3, (grid[1], -1))
-    return qkv.transpose(2, 3).flatten(0, 2).flatten(1, 2)
-
-
-def real_pixels(
-    shape: Resolution, stripe: Resolution, grid: Resolution, device: torch.device
-) -> Tensor | None:
-    """(N, L), True at pixels of the map, False at padding; None where there is no padding."""
-    rows, columns = grid[0] * stripe[0], grid[1] * stripe[1]
-    if (rows, columns) == shape:
-        return None
-    down = torch.arange(rows, device=device) < shape[0]
-    across = torch.arange(columns, device=device) < shape[1]
-    real = (down[:, None] & across).unflatten(0, (grid[0], -1)).unflatten(2, (grid[1], -1))
-    return real.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
 class CrossShapedAttention(nn.Module):
@@ -181,14 +159,6 @@ class Block(nn.Module):
         return drop_path(x, self.drop_path_rate, self.training)
 
 
-class MapAverage(nn.Module):
-    """Average over positions, (B, H, W, C) -> (B, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Average."""
-        return x.mean((1, 2))
-
-
 class CSWin(Backbone[CSWinConfig]):
     """A CSWin Transformer of any configuration; maps at strides 4, 8, 16 and 32."""
 
@@ -205,15 +175,7 @@ class CSWin(Backbone[CSWinConfig]):
             for stage, depth in enumerate(config.depths)
         ]
         norm = nn.LayerNorm(config.widths[-1], eps=NORM_EPS)
-        self.finish(stem, stages, MapAverage(), norm)
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the maps of the chosen stages; return their indices."""
-        chosen = super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        self.neck = MapAverage()  # maps are channels-last
-        return chosen
+        self.finish(stem, stages, GlobalAverage(self.layout), norm)
 
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights under the released code's names; see :mod:`effvit`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,13 +34,28 @@ class MultiScaleLinearAttention(nn.Module):
 
     The projection's channels go head by head: d of the query, d of the key, d of the value. As
     released, sums and quotients are computed in float32 or better, whatever autocast says.
+
+    Args:
+        channels: Channels C.
+        head_dim: Channels d of a head.
+        scales: Kernel sides of the aggregations.
+        attention_eps: Added to the denominators.
+        norm_eps: Of the batch norm after the projection.
     """
 
-    def __init__(self, channels: int, config: EfficientViTConfig) -> None:
+    def __init__(
+        self,
+        channels: int,
+        head_dim: int,
+        scales: Sequence[int],
+        *,
+        attention_eps: float,
+        norm_eps: float,
+    ) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
-        self.eps = config.attention_eps
-        heads = channels // config.head_dim
+        self.head_dim = head_dim
+        self.eps = attention_eps
+        heads = channels // head_dim
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.aggregations = nn.ModuleList(
             nn.Sequential(
@@ -54,10 +69,10 @@ class MultiScaleLinearAttention(nn.Module):
                 ),
                 nn.Conv2d(3 * channels, 3 * channels, 1, groups=3 * heads, bias=False),
             )
-            for scale in config.scales
+            for scale in scales
         )
-        mixed = (1 + len(config.scales)) * channels
-        self.proj = ConvUnit(mixed, channels, 1, norm_eps=config.norm_eps)
+        mixed = (1 + len(scales)) * channels
+        self.proj = ConvUnit(mixed, channels, 1, norm_eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -103,7 +118,13 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int, hidden: int, config: EfficientViTConfig, rate: float) -> None:
         super().__init__()
-        self.attention = MultiScaleLinearAttention(channels, config)
+        self.attention = MultiScaleLinearAttention(
+            channels,
+            config.head_dim,
+            config.scales,
+            attention_eps=config.attention_eps,
+            norm_eps=config.norm_eps,
+        )
         self.local = inverted_bottleneck(
             channels,
             hidden,

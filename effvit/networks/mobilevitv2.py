@@ -32,7 +32,7 @@ ACTIVATION = "silu"
 
 
 class SeparableSelfAttention(nn.Module):
-    """Separable self-attention (paper section 3.1), for each of P groups of N tokens.
+    """Separable self-attention (paper section 3.2), for each of P groups of N tokens.
 
         scores = softmax(W_Q x) over tokens,  context = sum_i scores_i (W_K x)_i,
         out = W_O (ReLU(W_V x) * context)

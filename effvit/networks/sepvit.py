@@ -8,27 +8,37 @@ convolutions see them as channels_last tensors without a copy.
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from effvit.config import ConfigError, Resolution
+from effvit.config import Resolution
 from effvit.cost import ceil_div
 from effvit.designs.sepvit import (
     EMBEDDING_KERNELS,
     STRIDES,
     BlockPlan,
+    MacroConfig,
     SepViTConfig,
-    StagePlan,
 )
-from effvit.networks.layers import Attention, drop_path_rates, initialise
+from effvit.networks.backbone import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    Backbone,
+    GlobalAverage,
+    LayerGroups,
+    Layout,
+)
+from effvit.networks.backbone import Stage as BlockStage
+from effvit.networks.checkpoints import load_renamed
+from effvit.networks.layers import Attention, drop_path_rates
+
+MacroT = TypeVar("MacroT", bound=MacroConfig)
 
 BLOCK_NORM_EPS = 1e-6
 EMBEDDING_NORM_EPS = 1e-5
@@ -36,7 +46,7 @@ EMBEDDING_NORM_EPS = 1e-5
 
 
 class PatchEmbedding(nn.Module):
-    """Convolution and layer norm, (B, C_in, H, W) -> (B, H / stride, W / stride, C), rounded up.
+    """Convolution and layer norm, (B, H, W, C_in) -> (B, H / stride, W / stride, C), rounded up.
 
     Overlapping (paper section 3.1): kernel 7, stride 4, then kernel 3, stride 2. Otherwise
     kernel = stride, the input zero-padded at the bottom and on the right to a multiple of it.
@@ -51,18 +61,18 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed patches."""
+        x = x.permute(CHANNELS_FIRST)
         if not self.overlap:
             bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
             if bottom or right:
                 x = F.pad(x, (0, right, 0, bottom))
-        x = self.conv(x).permute(0, 2, 3, 1)
-        return self.norm(x)
+        return self.norm(self.conv(x).permute(CHANNELS_LAST))
 
 
 class SeparableAttention(Attention):
     """Depthwise separable self-attention (DSSA); over larger windows, grouped (GSA).
 
-    Paper section 3.3. Within windows (DSA), with window token t and pixels z, X = [t; z] normed:
+    Paper section 3.2. Within windows (DSA), with window token t and pixels z, X = [t; z] normed:
         [t'; z'] = softmax(Q K^T / sqrt(d)) V + X
     among windows (PSA), with one value per pixel position, V_j = z'_j:
         out_i = sum_j softmax(Q' K'^T / sqrt(d))_ij V_j + V_i,  [Q', K'] = GELU(LN(t')) W
@@ -197,18 +207,23 @@ class SeparableAttention(Attention):
 
 
 class Block(nn.Module):
-    """Separable attention and MLP, both pre-norm with a shortcut (paper equations 2 to 5)."""
+    """Separable attention and MLP, both pre-norm with a shortcut (paper section 3.4)."""
 
-    def __init__(self, config: SepViTConfig, stage: int, plan: BlockPlan, drop_path: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        hidden: int,
+        plan: BlockPlan,
+        shortcuts: bool,
+        drop_path: float,
+    ) -> None:
         super().__init__()
-        channels = config.widths[stage]
         self.plan = plan
         self.norm1 = nn.LayerNorm(channels, eps=BLOCK_NORM_EPS)
-        self.attention = SeparableAttention(
-            channels, config.heads[stage], plan, config.inner_shortcuts
-        )
+        self.attention = SeparableAttention(channels, heads, plan, shortcuts)
         self.norm2 = nn.LayerNorm(channels, eps=BLOCK_NORM_EPS)
-        self.mlp = Mlp(channels, config.hidden_widths[stage])
+        self.mlp = Mlp(channels, hidden)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         if plan.representation == "learned":
             # Zero at first, as released: the norm's shift is then the token's query, key and value.
@@ -245,183 +260,67 @@ def resample_tokens(tokens: Tensor, before: Resolution, after: Resolution) -> Te
     return grid.flatten(2).permute(2, 0, 1)
 
 
-class Stage(nn.Module):
+class Stage(BlockStage):
     """Patch embedding and blocks; after the first block the conditional position encoding.
 
     The encoding (CPE, the PEG of CPVT) is a depthwise 3x3 convolution added to the map.
     """
 
-    def __init__(
-        self, config: SepViTConfig, index: int, plan: StagePlan, rates: list[float]
-    ) -> None:
-        super().__init__()
+    embed: PatchEmbedding
+
+    def __init__(self, config: MacroConfig, index: int, blocks: Iterable[nn.Module]) -> None:
         inputs = config.widths[index - 1] if index else config.in_channels
         stride = STRIDES[index]
         kernel = EMBEDDING_KERNELS[index] if config.overlapping_patch_embedding else stride
         channels = config.widths[index]
-        self.embed = PatchEmbedding(inputs, channels, kernel, stride)
-        self.blocks = nn.ModuleList(
-            Block(config, index, block, rate)
-            for block, rate in zip(plan.blocks, rates, strict=True)
-        )
+        embed = PatchEmbedding(inputs, channels, kernel, stride)
+        super().__init__(blocks, embed)
         self.position = (
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
             if config.conditional_position_encoding
             else None
         )
-        self.grad_checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H_in, W_in) -> (B, H, W, C)."""
+        """(B, H_in, W_in, C_in) -> (B, H, W, C)."""
         x = self.embed(x)
         for index, block in enumerate(self.blocks):
-            recompute = self.grad_checkpointing
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+            x = self.run(block, x)
             if index == 0 and self.position is not None:
-                x = x + self.position(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+                x = x + self.position(x.permute(CHANNELS_FIRST)).permute(CHANNELS_LAST)
         return x
 
 
-class SepViT(nn.Module):
-    """A SepViT of any configuration, for images of any size from 32 pixels.
-
-    Calling it gives logits (B, num_classes). The methods follow timm's conventions for backbones.
-    """
-
-    def __init__(self, config: SepViTConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.num_classes = config.num_classes
-        self.num_features = self.head_hidden_size = config.widths[-1]
-        self.feature_info = [
-            {"num_chs": width, "reduction": 4 << index, "module": f"stages.{index}"}
-            for index, width in enumerate(config.widths)
-        ]
-        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
-        self.stages = nn.ModuleList(
-            Stage(config, index, plan, list(itertools.islice(rates, len(plan.blocks))))
-            for index, plan in enumerate(config.plan())
-        )
-        self.norm: nn.Module = nn.LayerNorm(self.num_features, eps=BLOCK_NORM_EPS)
-        self.head_drop = nn.Dropout(config.drop_rate)
-        self.head = self._classifier(config.num_classes)
-        self.apply(initialise)
-        # As maps are channels-last: kernels in that order need not be reordered at every call.
-        self.to(memory_format=torch.channels_last)
-
-    def _classifier(self, num_classes: int) -> nn.Module:
-        return nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
-    def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """Maps of the four stages before the final norm.
-
-        Args:
-            x: (B, in_channels, H, W).
-
-        Returns:
-            Maps (B, H / s, W / s, C) for s = 4, 8, 16, 32, sides rounded up.
-        """
-        maps = []
-        x = x.contiguous(memory_format=torch.channels_last)
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-            x = x.permute(0, 3, 1, 2)
-        return maps
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Last map after the final norm, (B, H / 32, W / 32, C); earlier maps are not kept."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        for stage in self.stages:
-            x = stage(x).permute(0, 3, 1, 2)
-        return self.norm(x.permute(0, 2, 3, 1))
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Average over positions and classify, (B, H, W, C) -> (B, num_classes)."""
-        x = self.head_drop(x.mean((1, 2)))
-        return x if pre_logits else self.head(x)
+class ChannelsLast(nn.Module):
+    """Images (B, C, H, W) as a map (B, H, W, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, num_classes)."""
-        return self.forward_head(self.forward_features(x))
+        """Reorder."""
+        return x.permute(CHANNELS_LAST).contiguous()
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Maps of chosen stages, as timm's feature extraction asks for them.
 
-        Args:
-            x: (B, in_channels, H, W).
-            indices: Stages; the last n for an integer n; all if not given.
-            norm: Apply the final norm to the last stage's map.
-            stop_early: Do not run stages after the last chosen one (needs ``intermediates_only``).
-            output_fmt: ``NCHW`` or ``NHWC``.
-            intermediates_only: Return only the maps.
+class MacroBackbone(Backbone[MacroT], Generic[MacroT]):
+    """SepViT's macro-architecture; maps at strides 4, 8, 16 and 32, sides rounded up.
 
-        Returns:
-            The maps, or the normed last map (B, H, W, C) and the maps.
-        """
-        if output_fmt not in ("NCHW", "NHWC"):
-            raise ConfigError(f"output_fmt must be NCHW or NHWC, got {output_fmt!r}")
-        last = len(self.stages) - 1
-        if indices is None:
-            chosen = list(range(last + 1))
-        elif isinstance(indices, int):
-            chosen = list(range(last + 1 - indices, last + 1))
-        else:
-            chosen = [index % (last + 1) for index in indices]
-        stages = self.stages[: max(chosen) + 1] if stop_early else self.stages
-        maps: list[Tensor] = []
-        x = x.contiguous(memory_format=torch.channels_last)
-        for index, stage in enumerate(stages):
-            y = stage(x)
-            x = y.permute(0, 3, 1, 2)
-            if index in chosen:
-                out = self.norm(y) if norm and index == last else y
-                maps.append(out.permute(0, 3, 1, 2) if output_fmt == "NCHW" else out)
-        return maps if intermediates_only else (self.norm(x.permute(0, 2, 3, 1)), maps)
+    Args:
+        config: The network.
+        build_block: Builds a block from the number of its stage, its own there, and its rate of
+            stochastic depth.
+    """
 
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what is not needed for the maps of the chosen stages; return their indices."""
-        count = len(self.stages)
-        chosen = (
-            list(range(count - indices, count))
-            if isinstance(indices, int)
-            else [index % count for index in indices]
-        )
-        self.stages = self.stages[: max(chosen) + 1]
-        if prune_norm:
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0)
-        return chosen
+    layout: ClassVar[Layout] = "NHWC"
 
-    def get_classifier(self) -> nn.Module:
-        """The classifier."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier; ``global_pool`` can only be the average."""
-        if global_pool not in (None, "avg"):
-            raise ConfigError(f"global_pool must be avg, got {global_pool!r}")
-        self.num_classes = num_classes
-        self.config = self.config.replace(num_classes=num_classes)
-        self.head = self._classifier(num_classes)
-        self.head.apply(initialise)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute blocks in the backward pass instead of keeping their activations."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.grad_checkpointing = enable
+    def __init__(self, config: MacroT, build_block: Callable[[int, int, float], nn.Module]) -> None:
+        super().__init__(config, config.widths, (4, 8, 16, 32), config.widths[-1])
+        rates = iter(drop_path_rates(config.drop_path_rate, sum(config.depths)))
+        stages = [
+            Stage(config, stage, [build_block(stage, block, next(rates)) for block in range(depth)])
+            for stage, depth in enumerate(config.depths)
+        ]
+        norm = nn.LayerNorm(config.widths[-1], eps=BLOCK_NORM_EPS)
+        self.finish(ChannelsLast(), stages, GlobalAverage(self.layout), norm)
+        # As maps are channels-last: kernels in that order need not be reordered at every call.
+        self.to(memory_format=torch.channels_last)
 
     def no_weight_decay(self) -> set[str]:
         """Window tokens and position encodings.
@@ -434,9 +333,7 @@ class SepViT(nn.Module):
             if name.endswith((".token", ".position.weight"))
         }
 
-    def group_matcher(
-        self, coarse: bool = False
-    ) -> dict[str, str | list[tuple[str, tuple[int, ...] | None]]]:
+    def group_matcher(self, coarse: bool = False) -> LayerGroups:
         """Parameter groups for layer-wise learning rates: embeddings and blocks in order.
 
         timm appends the numbers beside a pattern to those that it matches, and sorts by them: an
@@ -453,76 +350,65 @@ class SepViT(nn.Module):
         ]
         return {"stem": stem, "blocks": blocks}
 
+
+class SepViT(MacroBackbone[SepViTConfig]):
+    """A SepViT of any configuration."""
+
+    def __init__(self, config: SepViTConfig) -> None:
+        plan = config.plan()
+
+        def build_block(stage: int, block: int, rate: float) -> Block:
+            return Block(
+                config.widths[stage],
+                config.heads[stage],
+                config.hidden_widths[stage],
+                plan[stage].blocks[block],
+                config.inner_shortcuts,
+                rate,
+            )
+
+        super().__init__(config, build_block)
+
     def load_official_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load weights under the released code's names; see :mod:`effvit`."""
-        mapped = {}
-        unknown = []
-        for name, tensor in state_dict.items():
-            ours = from_official_name(name)
-            if ours is None:
-                unknown.append(name)
-            else:
-                mapped[ours] = self._fit_tokens(ours, tensor)
-        expected = self.state_dict()
-        unknown += [official_name(name) for name in mapped if name not in expected]
-        missing = [official_name(name) for name in expected if name not in mapped]
-        if unknown or missing:
-            raise ConfigError(
-                f"official checkpoint does not fit this network: unknown names {unknown}, "
-                f"missing names {missing}"
-            )
-        wrong = [
-            f"{official_name(name)} {tuple(tensor.shape)} for {tuple(expected[name].shape)}"
-            for name, tensor in mapped.items()
-            if tensor.shape != expected[name].shape
-        ]
-        if wrong:
-            raise ConfigError(f"official checkpoint does not fit this network: shapes {wrong}")
-        self.load_state_dict(mapped)
-
-    def _fit_tokens(self, name: str, tensor: Tensor) -> Tensor:
-        """Official tokens (1, N, 1, C) as ours (N', C), resampled from their square grid."""
-        if not name.endswith(".token"):
-            return tensor
-        tokens = tensor[0]
-        stage, block = (int(number) for number in re.findall(r"\d+", name)[:2])
-        side = math.isqrt(len(tokens))
-        grid = self.config.plan()[stage].blocks[block].grid
-        if len(tokens) == grid[0] * grid[1] or side * side != len(tokens):
-            return tokens
-        return resample_tokens(tokens, (side, side), grid)
+        weights = dict(state_dict)
+        for stage, plan in enumerate(self.config.plan()):
+            for block, design in enumerate(plan.blocks):
+                name = f"blocks.{stage}.{block}.win_tokens"
+                if name in weights:
+                    weights[name] = _on_grid(weights[name][0], design.grid)
+        load_renamed(self, weights, official_modules(self.config), "official")
 
 
-OFFICIAL_NAMES = (
-    ("patch_embeds.{}.proj.{}", "stages.{}.embed.conv.{}"),
-    ("patch_embeds.{}.norm.{}", "stages.{}.embed.norm.{}"),
-    ("pos_block.{}.proj.0.{}", "stages.{}.position.{}"),
-    ("blocks.{}.{}.win_tokens", "stages.{}.blocks.{}.token"),
-    ("blocks.{}.{}.attn.DSA_qkv.{}", "stages.{}.blocks.{}.attention.qkv.{}"),
-    ("blocks.{}.{}.attn.win_tokens_norm.{}", "stages.{}.blocks.{}.attention.token_norm.{}"),
-    ("blocks.{}.{}.attn.PSA_qk.{}", "stages.{}.blocks.{}.attention.token_qk.{}"),
-    ("blocks.{}.{}.attn.proj.{}", "stages.{}.blocks.{}.attention.proj.{}"),
-    ("blocks.{}.{}.mlp.{}.{}", "stages.{}.blocks.{}.mlp.{}.{}"),
-    ("blocks.{}.{}.{}.{}", "stages.{}.blocks.{}.{}.{}"),
-    ("norm.{}", "norm.{}"),
-    ("head.{}", "head.{}"),
-)
-"""Names in the released code and ours; a pair of braces stands for the same part in both."""
+def _on_grid(tokens: Tensor, grid: Resolution) -> Tensor:
+    """Tokens (N, 1, C) resampled to a grid of windows if they are many enough for a square one."""
+    side = math.isqrt(len(tokens))
+    if len(tokens) == grid[0] * grid[1] or side * side != len(tokens):
+        return tokens
+    return resample_tokens(tokens, (side, side), grid)
 
 
-def from_official_name(name: str) -> str | None:
-    """Our name of a tensor in the released code's ``state_dict``; None for an unknown form."""
-    return _translate(name, OFFICIAL_NAMES)
+# --- names in other code ------------------------------------------------------------------------
+
+OFFICIAL_ATTENTION = {
+    "qkv": "DSA_qkv",
+    "token_norm": "win_tokens_norm",
+    "token_qk": "PSA_qk",
+}
+"""Parts of the attention, and their names in the released code."""
 
 
-def official_name(name: str) -> str:
-    """The released code's name of one of our tensors; ours where it has none."""
-    return _translate(name, ((ours, theirs) for theirs, ours in OFFICIAL_NAMES)) or name
-
-
-def _translate(name: str, templates: Iterable[tuple[str, str]]) -> str | None:
-    for source, target in templates:
-        match = re.fullmatch(re.escape(source).replace(r"\{\}", r"([^.]+)"), name)
-        if match:
-            return target.format(*match.groups())
-    return None
+def official_modules(config: SepViTConfig) -> dict[str, str]:
+    """Places in our network and in the released code's."""
+    table = {}
+    for stage, depth in enumerate(config.depths):
+        table[f"stages.{stage}.embed.conv"] = f"patch_embeds.{stage}.proj"
+        table[f"stages.{stage}.embed.norm"] = f"patch_embeds.{stage}.norm"
+        table[f"stages.{stage}.position"] = f"pos_block.{stage}.proj.0"
+        for block in range(depth):
+            ours, theirs = f"stages.{stage}.blocks.{block}", f"blocks.{stage}.{block}"
+            table |= {ours: theirs, f"{ours}.token": f"{theirs}.win_tokens"}
+            table[f"{ours}.attention"] = f"{theirs}.attn"
+            for part, name in OFFICIAL_ATTENTION.items():
+                table[f"{ours}.attention.{part}"] = f"{theirs}.attn.{name}"
+    return table

@@ -1,21 +1,23 @@
 """Networks that are compared with, as timm builds them: Swin, Twins-SVT, PVTv2, MobileViT.
 
 Only what this package promises of every network is added to timm's classes: a ``config``, any input
-size, and attention as explicit products for operation counters. Weights load under timm's names.
+size, and attention as explicit products for operation counters; and to Swin the position encoding
+that timm does not have. Weights load under timm's names.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from timm.layers import PatchEmbed
 from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.twins import Twins
-from torch import Tensor
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerStage, WindowAttention
+from timm.models.twins import PosConv, Twins
+from torch import Tensor, nn
 
 from effvit.config import ModelConfig, Resolution
 from effvit.cost import ceil_div
@@ -31,7 +33,7 @@ from effvit.designs.pvtv2 import PVTv2Config
 from effvit.designs.swin import SwinConfig
 from effvit.designs.twins import TwinsSVTConfig
 from effvit.networks.checkpoints import load_renamed
-from effvit.networks.layers import Attention
+from effvit.networks.layers import Attention, initialise
 
 
 class TimmPeer(Attention):
@@ -62,6 +64,48 @@ class TimmPeer(Attention):
         load_renamed(self, state_dict, {}, "timm")
 
 
+class UnbiasedWindowAttention(Attention):
+    """Attention within windows as timm's Swin has it, without a bias for relative positions."""
+
+    def __init__(self, biased: WindowAttention) -> None:
+        super().__init__()
+        self.heads = biased.num_heads
+        self.qkv, self.proj = biased.qkv, biased.proj
+
+    @property
+    def fused_attn(self) -> bool:
+        """The switch under timm's name."""
+        return self.fused
+
+    @fused_attn.setter
+    def fused_attn(self, value: bool) -> None:
+        self.fused = value
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B * N, L, C), L tokens in each of N windows.
+            mask: (N, L, L), below 0 where a key of another region must not be attended to.
+
+        Returns:
+            (B * N, L, C).
+        """
+        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        allowed = None
+        if mask is not None:
+            allowed = (mask == 0)[:, None].repeat(len(x) // len(mask), 1, 1, 1)
+        return self.proj(self.attend(query, key, value, allowed).transpose(1, 2).flatten(2))
+
+
+class ConditionalPositionEncoding(PosConv):  # type: ignore[misc]  # timm has no types
+    """Position encoding generator of CPVT, as timm's Twins has it, on channels-last maps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        return super().forward(x.flatten(1, 2), x.shape[1:3]).view_as(x)
+
+
 class Swin(TimmPeer, SwinTransformer):  # type: ignore[misc]  # timm has no types
     """A Swin Transformer; see :mod:`effvit.designs.swin`."""
 
@@ -80,7 +124,20 @@ class Swin(TimmPeer, SwinTransformer):  # type: ignore[misc]  # timm has no type
             drop_path_rate=config.drop_path_rate,
         )
         self.config = config
+        if config.position_encoding == "conditional":
+            for stage in self.get_submodule("layers").children():
+                _encode_positions(stage)
         self.fused = True  # timm takes Swin's for an experiment; it computes the same
+
+
+def _encode_positions(stage: SwinTransformerStage) -> None:
+    """Replace the bias of a stage's attentions by an encoding after its first block."""
+    for block in stage.blocks:
+        block.attn = UnbiasedWindowAttention(block.attn)
+    width = stage.blocks[0].dim
+    position = ConditionalPositionEncoding(width, width).apply(initialise)
+    first, *others = stage.blocks.named_children()
+    stage.blocks = nn.Sequential(OrderedDict([first, ("position", position), *others]))
 
 
 class TwinsSVT(TimmPeer, Twins):  # type: ignore[misc]  # timm has no types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -38,6 +39,29 @@ def test_list_at_another_resolution(command: CliRunner) -> None:
     result = command.invoke(app, ["list", "--resolution", "512x2048"])
     assert f"{effvit.model_cost('sepvit_tiny', (512, 2048)).macs:,}" in result.stdout
     assert "512x2048" in result.stdout
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_list_fits_the_screen(width: int) -> None:
+    """One line a model, no digit cut off."""
+    result = CliRunner(env={"COLUMNS": str(width)}).invoke(app, ["list", "--resolution", "2048"])
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    assert len(lines) == 1 + len(effvit.list_models())
+    assert max(map(len, lines)) <= width
+    assert f"{effvit.model_cost('efficientvit_l3', 2048).macs:,}" in result.stdout
+
+
+def test_list_for_other_programs(command: CliRunner) -> None:
+    by_format = {
+        name: command.invoke(app, ["list", "--format", name]).stdout for name in ("csv", "json")
+    }
+    models = json.loads(by_format["json"])
+    assert [model["model"] for model in models] == effvit.list_models()
+    rows = list(csv.DictReader(by_format["csv"].splitlines()))
+    assert [{name: str(value) for name, value in model.items()} for model in models] == rows
+    tiny = next(model for model in models if model["model"] == "mobilevit_xxs")
+    cost = effvit.model_cost("mobilevit_xxs")
+    assert (tiny["family"], tiny["height"], tiny["macs"]) == ("mobilevit", 256, cost.macs)
 
 
 def test_cost(command: CliRunner) -> None:

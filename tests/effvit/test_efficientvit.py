@@ -119,6 +119,17 @@ def attentions(model: nn.Module) -> list[MultiScaleLinearAttention]:
     return [m for m in model.modules() if isinstance(m, MultiScaleLinearAttention)]
 
 
+def attention_of(config: EfficientViTConfig) -> MultiScaleLinearAttention:
+    """The attention of a stage with 16 channels."""
+    return MultiScaleLinearAttention(
+        16,
+        config.head_dim,
+        config.scales,
+        attention_eps=config.attention_eps,
+        norm_eps=config.norm_eps,
+    )
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> EfficientViTConfig:
     """An EfficientViT with every option free."""
@@ -158,7 +169,7 @@ def test_logits_of_the_authors_code(name: str, sizes: dict[int, str]) -> None:
 @torch.no_grad()
 def test_linear_attention_is_the_quadratic_formula() -> None:
     """Each head on its own, weights of all pairs of pixels written out."""
-    attention = MultiScaleLinearAttention(16, SMALL)
+    attention = attention_of(SMALL)
     d, pixels = 8, 30
     tokens = torch.randn(2, 4, 3 * d, pixels, dtype=torch.float64)
     query, key, value = tokens.split(d, dim=2)
@@ -171,7 +182,7 @@ def test_linear_attention_is_the_quadratic_formula() -> None:
 
 @torch.no_grad()
 def test_aggregation_stays_within_a_heads_query_key_or_value() -> None:
-    attention = MultiScaleLinearAttention(16, SMALL)
+    attention = attention_of(SMALL)
     qkv = torch.randn(1, 48, 9, 9)
     changed = qkv.clone()
     changed[:, 8:16] += 1  # the key of head 0
@@ -182,7 +193,7 @@ def test_aggregation_stays_within_a_heads_query_key_or_value() -> None:
 
 @torch.no_grad()
 def test_dead_queries_give_zero_and_not_nan() -> None:
-    attention = MultiScaleLinearAttention(16, SMALL)
+    attention = attention_of(SMALL)
     tokens = -torch.rand(1, 4, 24, 10)
     assert torch.count_nonzero(attention.attend(tokens)) == 0
 

@@ -97,5 +97,5 @@ def test_torch_compile_sees_one_graph_for_all_batch_sizes() -> None:
 def test_torch_compile_generates_correct_code() -> None:
     """One stage, since each of a network's many kernels takes seconds to compile."""
     stage = stage_of(sepvit(SMALL), 1)
-    x = torch.randn(1, 8, 16, 23)
+    x = torch.randn(1, 16, 23, 8)
     torch.testing.assert_close(torch.compile(stage)(x), stage(x), rtol=0, atol=1e-5)

@@ -30,12 +30,12 @@ def block_macs(cost: Cost, place: str) -> int:
 
 
 def depthwise_attention(pixels: int, side: int, windows: int, c: int) -> int:
-    """Equation 6: three projections of pixels and tokens, scores and values in each window."""
+    """DSA: three projections of pixels and tokens, scores and values in each window."""
     return 3 * pixels * c**2 + 3 * windows * c**2 + 2 * windows * (side**2 + 1) ** 2 * c
 
 
 def pointwise_attention(pixels: int, windows: int, c: int) -> int:
-    """Equation 7: output projection, token query and key, scores, values of all pixels."""
+    """PSA: output projection, token query and key, scores, values of all pixels."""
     return pixels * c**2 + 2 * windows * c**2 + windows**2 * c + windows * pixels * c
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import effvit
 from effvit import ConfigError, ModelConfig
@@ -17,7 +18,7 @@ from effvit.cost import Cost, Operator
 from effvit.counters import COUNTERS, count_fvcore, count_torch
 from effvit.designs.mobilevit import MobileViTConfig
 from effvit.designs.pvtv2 import PVTv2Config
-from effvit.designs.swin import SwinConfig
+from effvit.designs.swin import PositionEncoding, SwinConfig
 from effvit.designs.twins import TwinsSVTConfig
 from effvit.networks.layers import explicit_attention
 from effvit.networks.timm_peers import TimmPeer
@@ -41,6 +42,7 @@ TIMM_NAMES = {
 # Parameters in M and MACs in G at 224 x 224, as the papers print them but where a note says so.
 PRINTED = {
     "swin_tiny": (28.3, 4.5),
+    "swin_tiny_cpvt": (28.3, 4.5),  # printed 28 and 4.4: 4.496 cut off
     "swin_small": (49.6, 8.7),
     "swin_base": (87.8, 15.4),  # the paper prints 88
     "twins_svt_small": (24.1, 2.9),  # the paper prints 24.0: 24.06 cut off
@@ -62,6 +64,14 @@ MOBILEVIT = {
 SHARED: dict[str, Any] = {"image_size": (64, 96), "num_classes": 5}
 SMALL: dict[str, ModelConfig] = {
     "swin": SwinConfig(width=8, depths=(1, 2, 2, 1), heads=(1, 2, 2, 4), window=3, **SHARED),
+    "swin_cpvt": SwinConfig(
+        width=8,
+        depths=(1, 2, 2, 1),
+        heads=(1, 2, 2, 4),
+        window=3,
+        position_encoding="conditional",
+        **SHARED,
+    ),
     "twins_svt": TwinsSVTConfig(
         widths=(8, 8, 16, 16), depths=(2, 2, 1, 2), heads=(1, 2, 2, 4), **SHARED
     ),
@@ -75,6 +85,9 @@ SMALL: dict[str, ModelConfig] = {
         **SHARED,
     ),
 }
+
+
+FAMILIES = ("mobilevit", "pvt_v2", "swin", "twins_svt")
 
 
 def fvcore_total(cost: Cost) -> int:
@@ -93,13 +106,21 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         "in_channels": draw(st.integers(1, 4)),
         "num_classes": draw(st.sampled_from((0, 5))),
     }
-    family = draw(st.sampled_from(sorted(SMALL)))
+    family = draw(st.sampled_from(FAMILIES))
     depths = each(draw, 4, 1, 2)
     heads = each(draw, 4, 1, 3)
     if family == "swin":
         doubled = tuple(1 << draw(st.integers(0, 2)) for _ in range(4))
         window = draw(st.integers(1, 9))
-        return SwinConfig(width=8, depths=depths, heads=doubled, window=window, **shared)
+        position = draw(st.sampled_from(get_args(PositionEncoding)))
+        return SwinConfig(
+            width=8,
+            depths=depths,
+            heads=doubled,
+            window=window,
+            position_encoding=position,
+            **shared,
+        )
     if family == "mobilevit":
         return MobileViTConfig(
             widths=tuple(8 * draw(st.integers(1, 2)) for _ in range(6)),
@@ -144,6 +165,48 @@ def test_logits_are_timms(name: str) -> None:
     torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-9)
     with explicit_attention(ours):
         torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (75, 131)])
+@torch.no_grad()
+def test_swin_without_biases_and_encodings_is_timms(size: tuple[int, int]) -> None:
+    """With CPVT's convolutions at zero, and timm's biases at zero: in float64, masks included."""
+    theirs = randomised(effvit.create_model(SMALL["swin"])).double()
+    ours = effvit.create_model(SMALL["swin_cpvt"]).eval().double()
+    weights = {
+        name: tensor.zero_() if "relative_position_bias_table" in name else tensor
+        for name, tensor in theirs.state_dict().items()
+    }
+    shared = {name: weights.get(name, torch.zeros_like(t)) for name, t in ours.state_dict().items()}
+    assert all("blocks.position" in name for name in shared.keys() - weights.keys())
+    ours.load_state_dict(shared)
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-12)
+    with explicit_attention(ours):
+        torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_swin_encodes_positions_after_the_first_block_of_each_stage() -> None:
+    model = randomised(effvit.create_model(SMALL["swin_cpvt"]))
+    for stage in model.get_submodule("layers").children():
+        blocks = stage.get_submodule("blocks")
+        names = [name for name, _ in blocks.named_children()]
+        assert names[:2] == ["0", "position"]
+        position = blocks.get_submodule("position")
+        convolution = position.get_submodule("proj.0")
+        assert isinstance(convolution, nn.Conv2d)
+        x = torch.randn(2, 5, 6, convolution.out_channels)
+        expected = x + convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        torch.testing.assert_close(position(x), expected)
+
+
+def test_swin_recomputes_its_encoded_stages() -> None:
+    model: Any = effvit.create_model(SMALL["swin_cpvt"])  # timm's methods have no types
+    images = torch.randn(2, 3, 64, 96)
+    expected = model(images)
+    model.set_grad_checkpointing()
+    torch.testing.assert_close(model(images), expected)
 
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
@@ -241,6 +304,15 @@ def test_one_mobilevit_layer_from_the_formula() -> None:
     assert found == expected
 
 
+def test_conditional_encoding_adds_convolutions_and_drops_biases() -> None:
+    """Swin-T at 224 x 224: a bias for 13 x 13 offsets a head, or a 3x3 convolution a stage."""
+    relative, conditional = effvit.model_cost("swin_tiny"), effvit.model_cost("swin_tiny_cpvt")
+    tables = 13**2 * (2 * 3 + 2 * 6 + 6 * 12 + 2 * 24)
+    stages = ((56, 96), (28, 192), (14, 384), (7, 768))
+    assert conditional.params == relative.params - tables + sum((9 + 1) * c for _, c in stages)
+    assert conditional.macs == relative.macs + sum(9 * side**2 * c for side, c in stages)
+
+
 @settings(max_examples=25)
 @given(configs(), st.none() | SIZES)
 def test_closed_form_is_the_built_network(
@@ -273,7 +345,9 @@ def test_arrays_cost_what_scalars_cost(family: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (75, 131)])
-@pytest.mark.parametrize("name", ["swin_tiny", "twins_svt_small", "pvt_v2_b2", "mobilevit_s"])
+@pytest.mark.parametrize(
+    "name", ["swin_tiny", "swin_tiny_cpvt", "twins_svt_small", "pvt_v2_b2", "mobilevit_s"]
+)
 def test_peak_memory(size: tuple[int, int], name: str) -> None:
     model = effvit.create_model(name).eval()
     measured = peak_bytes(model, torch.zeros(1, 3, *size))
@@ -324,6 +398,7 @@ def test_windows_larger_than_the_map_are_one_network() -> None:
         ("swin", {"depths": (1, 2)}, "depths needs one entry for each of 4 stages"),
         ("swin", {"window": 0}, "window must be at least 1, got 0"),
         ("swin", {"heads": (3, 2, 2, 4)}, "heads must divide the width 8, got 3"),
+        ("swin", {"position_encoding": "conditionel"}, "did you mean 'conditional'"),
         ("twins_svt", {"windows": (7, 7, 7, 1)}, "windows must be at least 2"),
         ("twins_svt", {"heads": (3, 2, 2, 4)}, "heads must divide the width 8, got 3"),
         ("twins_svt", {"sub_sampling": (8, 4, 4, 1)}, "at most 8, 4, 2, 1, got 4"),
