@@ -24,7 +24,7 @@ from effvit.config import ConfigError
 from effvit.designs.sepvit import SepViTConfig
 from search.environment import environment
 from search.proxy import ProxyRecipe
-from search.proxy_network import mixes_windows, proxy_config
+from search.proxy_scaling import cells_meet, proxy_config
 from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def describe(task: Task) -> Row:
         "label": task.label,
         "recipe": task.recipe.name,
         "seed": task.seed,
-        "mixes_windows": mixes_windows(scaled),
+        "mixes_windows": cells_meet(scaled),
         "params": cost.params,
         "macs": cost.macs,
         **{f"width_{stage}": width for stage, width in enumerate(task.config.widths, start=1)},
@@ -107,7 +107,7 @@ def measure_all(tasks: Sequence[Task], path: Path, workers: int) -> pd.DataFrame
         bar = progress.add_task("measuring", total=len(tasks), completed=len(tasks) - len(missing))
         trainings = [TrainingTask(task.config, task.recipe, task.seed) for task in missing]
         for index, outcome in pool.train(trainings):
-            _append(path, record(missing[index], outcome))
+            append_row(path, record(missing[index], outcome))
             progress.advance(bar)
     wanted = pd.DataFrame([task.key for task in tasks], columns=list(KEY))
     rows: pd.DataFrame = wanted.merge(pd.read_csv(path), on=list(KEY), validate="one_to_one")
@@ -126,15 +126,10 @@ def _progress() -> Progress:
 
 
 def _read(path: Path, tasks: Sequence[Task]) -> set[tuple[str, str, int]]:
-    """Keys of the rows in a file, after cutting off a last line that was not finished."""
-    if not path.exists():
+    """Keys of the rows in a file."""
+    rows = finished_rows(path)
+    if rows.empty:
         return set()
-    text = path.read_text()
-    if not text.endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
-    if not path.stat().st_size:
-        return set()
-    rows = pd.read_csv(path)
     settings = {task.recipe.name: json.dumps(task.recipe.to_dict()) for task in tasks}
     for name, written in zip(rows["recipe"], rows["recipe_settings"], strict=True):
         if settings.get(name, written) != written:
@@ -144,7 +139,19 @@ def _read(path: Path, tasks: Sequence[Task]) -> set[tuple[str, str, int]]:
     return set(zip(rows["variant_id"], rows["recipe"], rows["seed"], strict=True))
 
 
-def _append(path: Path, row: Row) -> None:
+def finished_rows(path: Path) -> pd.DataFrame:
+    """Read the rows of a CSV file, after cutting off a last line that was not finished."""
+    if path.exists():
+        text = path.read_text()
+        if not text.endswith("\n"):
+            path.write_text(text[: text.rfind("\n") + 1])
+    begun = path.exists() and path.stat().st_size > 0
+    rows: pd.DataFrame = pd.read_csv(path) if begun else pd.DataFrame()
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row to a CSV file, which is begun with the names of the columns."""
     new = not path.exists() or not path.stat().st_size
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")

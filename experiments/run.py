@@ -1,4 +1,4 @@
-"""``python -m experiments.run``: list the experiments, or run one."""
+"""``python -m experiments.run``: list the experiments, run one, or run all ablations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from effvit.config import ConfigError
 from effvit.console import one_line_errors
-from experiments.catalogue import EXPERIMENTS, Options, experiment
+from experiments.ablation.tables import ABLATIONS
+from experiments.catalogue import CACHE, EXPERIMENTS, Options, experiment
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,21 +21,36 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @one_line_errors
 def main(
     name: Annotated[str | None, typer.Argument(help="Experiment; none lists them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All ablations, one after another.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, minutes.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results (default: experiment-NAME).")
+        Path | None,
+        typer.Option(help="Folder for results; with --all, of folders (default: experiment-NAME)."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Ablations: how many seeds, from --seed on.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
+    cache: Annotated[
+        Path, typer.Option(help="Folder of measurements that ablations share.")
+    ] = CACHE,
 ) -> None:
     """Run an experiment, or go on with it where it stopped; without a name, list them."""
-    if name is None:
+    if name is not None and every:
+        raise ConfigError(f"give a name or --all, not both; got {name!r} and --all")
+    if name is None and not every:
         Console().print(_listing())
         return
-    chosen = experiment(name)
-    folder = out or Path(f"experiment-{name}{'-quick' if quick else ''}")
-    folder.mkdir(parents=True, exist_ok=True)
-    chosen.run(Options(out=folder, quick=quick, seed=seed, workers=workers))
+    chosen = {each: experiment(each) for each in ([name] if name else ABLATIONS)}
+    for each, entry in chosen.items():
+        folder = Path(f"experiment-{each}{'-quick' if quick else ''}")
+        if out is not None:
+            folder = out / each if every else out
+        folder.mkdir(parents=True, exist_ok=True)
+        entry.run(
+            Options(out=folder, quick=quick, seed=seed, seeds=seeds, workers=workers, cache=cache)
+        )
 
 
 def _listing() -> Table:

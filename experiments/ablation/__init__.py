@@ -1,0 +1,1 @@
+"""Ablations as data: a base network, factors that change it, a design, a published table."""

@@ -1,0 +1,295 @@
+"""A result as tables of text; what Markdown, LaTeX, the page and the terminal have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from experiments.ablation.definition import Ablation
+from experiments.ablation.designs import Path
+from experiments.ablation.effects import Effect, term_name
+from experiments.ablation.published import MEANING, Verdict
+from experiments.ablation.results import ACCURACY, Count, Result, RowResult, Speed
+from experiments.ablation.significance import Difference, Mean
+from experiments.ablation.store import SCORES
+
+DASH = "—"
+"""Where there is nothing."""
+
+MARKS: Mapping[Verdict, str] = {
+    Verdict.REPRODUCED: "=",
+    Verdict.LAST_DIGIT: "≈",
+    Verdict.ORDER: "↕",
+    Verdict.UNRESOLVED: "?",
+    Verdict.NOT_REPRODUCED: "≠",
+    Verdict.NOT_MEASURED: "not measured",
+    Verdict.NOT_PUBLISHED: DASH,
+}
+"""Verdicts at a glance."""
+
+NAMES = {"params": "parameters", "macs": "MACs"}
+"""Costs as readers know them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: Short name.
+        caption: How to read it.
+        header: Names of the columns; the first is the row's label.
+        rows: Cells.
+    """
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(result: Result) -> list[Table]:
+    """All tables of a result; those without content are left out."""
+    found = [_costs(result)]
+    if result.ablation.published:
+        found.insert(0, _glance(result))
+    if result.trained:
+        found += [_accuracy(result), _parts(result)]
+    if result.effects:
+        found.append(_effects(result))
+    return found
+
+
+# --- cells --------------------------------------------------------------------------------------
+
+
+def interval(found: Mean | Speed | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A value with its interval in brackets, where it has one."""
+    if found is None:
+        return DASH
+    form = f"{'+' if signed else ''}.{digits}f"
+    text = format(found.value, form)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def _step(found: Difference | None) -> str:
+    """A difference with its interval and corrected p."""
+    text = interval(found, signed=True)
+    if found is None or found.p_holm is None:
+        return text
+    p = "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    return f"{text}, p {p}"
+
+
+def _count(count: Count) -> str:
+    return DASH if count.value is None else f"{count.value:,}"
+
+
+def _beside(count: Count, unit: str) -> tuple[str, str]:
+    """The printed figure and the difference to it."""
+    if count.printed is None:
+        return DASH, DASH
+    difference = count.difference
+    return f"{count.printed.text} {unit}", DASH if difference is None else f"{difference:+}"
+
+
+def _first(result: Result) -> str:
+    """What rows are compared with."""
+    grouped = any(row.measured.row.group for row in result.rows)
+    return "the group's first row" if grouped else "the first row"
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def _glance(result: Result) -> Table:
+    """What was reproduced, at a glance; columns that the publication does not give are left out."""
+    columns: dict[str, Callable[[RowResult], Verdict]] = {
+        "parameters": lambda row: row.params.verdict,
+        "MACs": lambda row: row.macs.verdict,
+        "speed": lambda row: row.speed_verdict,
+        "order of accuracy": lambda row: row.order_verdict,
+    }
+    kept = {
+        name: verdict
+        for name, verdict in columns.items()
+        if any(verdict(row) is not Verdict.NOT_PUBLISHED for row in result.rows)
+    }
+    used = {verdict(row) for verdict in kept.values() for row in result.rows}
+    assert result.ablation.published is not None
+    return Table(
+        title="What was reproduced",
+        caption=f"Beside {result.ablation.published.source}. "
+        + "; ".join(f"{_legend(v)}: {MEANING[v]}" for v in Verdict if v in used)
+        + ".",
+        header=("row", "printed as", *kept),
+        rows=tuple(
+            (
+                row.label,
+                row.published.printed_as or DASH,
+                *(MARKS[verdict(row)] for verdict in kept.values()),
+            )
+            for row in result.rows
+        ),
+    )
+
+
+def _legend(verdict: Verdict) -> str:
+    """A mark with its meaning in a word."""
+    mark = MARKS[verdict]
+    return mark if mark == verdict.value else f"{mark} {verdict.value}"
+
+
+def _costs(result: Result) -> Table:
+    """Parameters and MACs beside the printed ones; speed relative to the first row."""
+    published = result.ablation.published is not None
+    header = ["row", "parameters"] + ["printed", "difference"] * published
+    header += ["MACs"] + ["printed", "difference"] * published
+    header += ["speed"] * result.timed + ["published speed"] * (result.timed and published)
+    rows = []
+    for row in result.rows:
+        cells = [row.label, _count(row.params), *(_beside(row.params, "M") if published else ())]
+        cells += [_count(row.macs), *(_beside(row.macs, "G") if published else ())]
+        if result.timed:
+            cells.append(_speed(row))
+            cells += [_published_speed(row)] * published
+        rows.append(tuple(cells))
+    return Table("Costs and speed", _costs_caption(result), tuple(header), tuple(rows))
+
+
+def _costs_caption(result: Result) -> str:
+    protocol = result.plan.protocol
+    text = "Exact counts, batch 1; differences to the printed figures after rounding as printed."
+    if result.timed:
+        text += (
+            f" Speed: time of {_first(result)} over the row's, with its 95 % interval, measured in "
+            f"turn with {protocol.reference} (images a call: {protocol.batch})."
+        )
+        if result.ablation.published and result.ablation.published.speed:
+            text += f" Published speed: {result.ablation.published.speed}."
+    return text
+
+
+def _speed(row: RowResult) -> str:
+    if row.speed is None:
+        return "1" if row.measured.latency else DASH
+    return interval(row.speed, 2) + " (noisy)" * row.speed.noisy
+
+
+def _published_speed(row: RowResult) -> str:
+    return DASH if row.published_speed is None else f"{row.published_speed:.2f}"
+
+
+def _accuracy(result: Result) -> Table:
+    """Proxy accuracy with its differences, beside the published accuracy."""
+    published = result.ablation.published
+    header = ["row", "proxy accuracy", "to the row above", "to the first trained row"]
+    if published:
+        header += [published.score or "published", "published step"]
+    rows = []
+    for row in result.rows:
+        cells = [row.label, interval(row.means[ACCURACY])]
+        cells += [_step(row.above[ACCURACY]), _step(row.base[ACCURACY])]
+        if published:
+            score = row.published.score
+            step = row.published_step
+            cells += [score.text if score else DASH, DASH if step is None else f"{step:+}"]
+        rows.append(tuple(cells))
+    return Table("Proxy accuracy", _accuracy_caption(result), tuple(header), tuple(rows))
+
+
+def _accuracy_caption(result: Result) -> str:
+    recipe, seeds = result.plan.recipe, result.plan.seeds
+    missing = {m for r in result.rows if (m := r.measured.missing.get("proxy"))}
+    text = (
+        f"A proxy on embedded digits, not ImageNet: recipe {recipe.name!r} ({recipe.steps} steps "
+        f"of {recipe.batch} canvases), seeds {seeds[0]} to {seeds[-1]}, shared by all rows. "
+        "Brackets: Student's 95 % interval over seeds. p: two-sided paired t test, Holm-corrected "
+        "down the column."
+    )
+    if result.ablation.published:
+        above = isinstance(result.ablation.design, Path)
+        text += f" Published step: from {'the row above' if above else 'the first trained row'}."
+    return text + "".join(f" No accuracy: {reason}." for reason in sorted(missing))
+
+
+def _parts(result: Result) -> Table:
+    """The parts of the proxy accuracy, each with its difference to the first row."""
+    parts = SCORES[1:]
+    header = ["row", *(name for part in parts for name in (part, "to the first trained row"))]
+    rows = [
+        (
+            row.label,
+            *(t for part in parts for t in (interval(row.means[part]), _step(row.base[part]))),
+        )
+        for row in result.rows
+    ]
+    failed = [
+        f" {row.label}, seed {training.seed}, failed: {training.error}."
+        for row in result.rows
+        for training in row.measured.trainings
+        if training.error
+    ]
+    caption = "Parts of the proxy accuracy; as above." + "".join(failed)
+    return Table("Parts of the accuracy", caption, tuple(header), tuple(rows))
+
+
+def _effects(result: Result) -> Table:
+    """Main effects and interactions: a row each, a column for each score and cost."""
+    columns = list(dict.fromkeys(effect.on for effect in result.effects))
+    cells: dict[str, dict[str, str]] = {}
+    for effect in result.effects:
+        cells.setdefault(effect_name(effect, result.ablation), {})[effect.on] = _size(effect)
+    return Table(
+        title="Main effects and interactions",
+        caption="Contrasts of the rows: with two levels a main effect is the mean with the factor "
+        "less the mean without it, an interaction of two is half of what one changes in the "
+        "other's effect. p: two-sided t test over seeds, Holm-corrected down the column. Effects "
+        "on costs are exact.",
+        header=("effect", *(NAMES.get(column, column) for column in columns)),
+        rows=tuple((name, *(row[column] for column in columns)) for name, row in cells.items()),
+    )
+
+
+def effect_name(effect: Effect, ablation: Ablation) -> str:
+    """A term with the aliases that the design cannot tell from it."""
+    names = [term_name(term, ablation.axes) for term in (effect.term, *effect.aliases)]
+    return " = ".join(names)
+
+
+def _size(effect: Effect) -> str:
+    if effect.on in SCORES:
+        return _step(effect.estimate)
+    return DASH if effect.estimate is None else f"{effect.estimate.value:+,.0f}"
+
+
+# --- sentences ----------------------------------------------------------------------------------
+
+
+def sentences(result: Result) -> Iterator[str]:
+    """What a reader must know beside the tables."""
+    yield from result.ablation.notes
+    if result.ablation.published:
+        for row in result.rows:
+            if row.published.note:
+                yield f"{row.label}: {row.published.note}"
+        if any(row.published_step is not None for row in result.rows):
+            yield _order(result.rows)
+    for row in result.rows:
+        if row.measured.row.subject.absence:
+            yield f"{row.label}: not built; {row.measured.row.subject.absence}"
+
+
+def _order(rows: Sequence[RowResult]) -> str:
+    """How many published steps of accuracy the proxy confirms."""
+    counts = Counter(row.order_verdict for row in rows)
+    published = len(rows) - counts[Verdict.NOT_PUBLISHED]
+    return (
+        f"Of {published} published steps of accuracy the proxy shows {counts[Verdict.ORDER]} with "
+        f"the same sign significantly, {counts[Verdict.NOT_REPRODUCED]} with the opposite sign "
+        f"significantly; {counts[Verdict.UNRESOLVED]} are not resolved, "
+        f"{counts[Verdict.NOT_MEASURED]} not measured."
+    )
