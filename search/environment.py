@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from effvit import ConfigError
+
 LIBRARIES = ("torch", "timm", "optuna", "numpy", "scikit-learn", "fvcore", "ptflops")
 
 
@@ -35,6 +37,23 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return cpu_name()
+
+
+def checked_device(name: str) -> str:
+    """Return the name of a torch device that is here.
+
+    Raises:
+        ConfigError: It is no CPU or CUDA device, or not available.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} is not available here (nearest valid: cpu)")
+    return name
 
 
 def environment(device: str = "cpu") -> dict[str, str | int]:
