@@ -33,7 +33,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effvit.config import ConfigError, ModelConfig
-from effvit.designs.sepvit import SepViTConfig
 from search.digits import (
     BACKGROUND,
     DIGITS,
@@ -42,7 +41,8 @@ from search.digits import (
     canvases,
     held_out_canvases,
 )
-from search.proxy_network import ProxyNetwork, initialise, mixes_windows, proxy_config
+from search.proxy_network import ProxyNetwork, initialise
+from search.proxy_scaling import cells_meet, proxy_config
 
 MAX_ATTEMPTS = 3
 """Runs of one evaluation, each with a seed of its own, until the relation is found."""
@@ -176,7 +176,7 @@ def evaluate(
 
     Args:
         config: The variant at its design resolution; it is scaled by
-            :func:`search.proxy_network.proxy_config`.
+            :func:`search.proxy_scaling.proxy_config`.
         recipe: How to train.
         seed: Of initial values and of canvases.
         threads: CPU threads.
@@ -224,7 +224,7 @@ def _train_and_measure(
     """Train, again with another seed while the relation is not found; keep the best."""
     started = time.perf_counter()
     scaled = proxy_config(config)
-    limit = MAX_ATTEMPTS if mixes_windows(scaled) else 1
+    limit = MAX_ATTEMPTS if cells_meet(scaled) else 1
     validation = _validation_canvases(recipe.evaluation_canvases)
     tried: list[tuple[_Scores, ProxyNetwork]] = []
     with _threads(threads), _memory_errors():
@@ -293,11 +293,11 @@ def _as_input(images: np.ndarray[Any, Any]) -> Tensor:
 # --- training -----------------------------------------------------------------------------------
 
 
-def train(config: SepViTConfig, recipe: ProxyRecipe, seed: int) -> ProxyNetwork:
+def train(config: ModelConfig, recipe: ProxyRecipe, seed: int) -> ProxyNetwork:
     """Train a scaled variant.
 
     Args:
-        config: From :func:`search.proxy_network.proxy_config`.
+        config: From :func:`search.proxy_scaling.proxy_config`.
         recipe: How.
         seed: Of initial values and of canvases.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from effvit.config import unknown_name
 from spaces.efficientvit import EfficientViTSpace
+from spaces.hybrid import HybridSpace
 from spaces.mobilevitv2 import MobileViTv2Space
 from spaces.sepvit import SepViTSpace
 from spaces.space import Axis, InvalidVariant, Rule, Space
@@ -17,6 +18,7 @@ SPACES: dict[str, type[Space]] = {
     "sepvit": SepViTSpace,
     "mobilevitv2": MobileViTv2Space,
     "efficientvit": EfficientViTSpace,
+    "hybrid": HybridSpace,
 }
 
 

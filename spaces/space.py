@@ -340,17 +340,19 @@ class Space(abc.ABC):
             return False
         return True
 
+    def family_variants(self) -> dict[str, ModelConfig]:
+        """Published variants of the family by name, as published: the space may lack some."""
+        family = self.unrank(0).family
+        written = {name: model_config(name) for name in list_models()}
+        return {name: config for name, config in written.items() if config.family == family}
+
     def published(self) -> dict[str, ModelConfig]:
         """Published variants that the space contains at its resolution, by name.
 
         They come as the space makes them: canonical, without what acts in training only.
         """
         found = {}
-        family = self.unrank(0).family
-        for name in list_models():
-            written = model_config(name)
-            if written.family != family:  # others may not allow this resolution
-                continue
+        for name, written in self.family_variants().items():
             config = written.replace(image_size=self.resolution)
             if self.contains(config):
                 found[name] = self._build(next(self.encodings(config)))

@@ -15,7 +15,7 @@ from experiments import proxy_contrasts, proxy_ranking
 from experiments.catalogue import DATA, Options
 from experiments.proxy_ranking import REFERENCE, SEEDS, summarise
 from search.proxy import SEARCH
-from search.proxy_network import proxy_config
+from search.proxy_scaling import proxy_config
 
 OPTIONS = Options(out=DATA)
 

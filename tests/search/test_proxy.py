@@ -11,8 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import effvit
 from effvit.config import ConfigError
@@ -30,8 +28,8 @@ from search.proxy import (
     evaluate_test,
     training_canvases,
 )
-from search.proxy_network import ProxyNetwork, initialise, mixes_windows, proxy_config
-from spaces import get_space
+from search.proxy_network import ProxyNetwork, initialise
+from search.proxy_scaling import proxy_config
 
 TINY = SepViTConfig(widths=(32, 64, 128, 256), depths=(1, 2, 1, 1), heads=(1, 2, 4, 8))
 SILENT = TINY.replace(window_representation="none", windows=((7,), (7,), (7,), (7,)))
@@ -45,86 +43,6 @@ def published(name: str) -> SepViTConfig:
     config = effvit.model_config(name)
     assert isinstance(config, SepViTConfig)
     return config
-
-
-# --- scaling ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_variants_keep_their_window_counts_exactly(name: str) -> None:
-    original, scaled = published(name), proxy_config(published(name))
-    assert scaled.image_size == (96, 96)
-    assert [set(scaled.block_windows(stage)) for stage in range(4)] == [{3}, {3, 6}, {3, 6}, {3}]
-    for before, after in zip(original.plan(), scaled.plan(), strict=True):
-        assert [block.grid for block in after.blocks] == [block.grid for block in before.blocks]
-
-
-def test_lite_is_halved_and_published_variants_stay_distinct() -> None:
-    assert proxy_config(published("sepvit_lite")).widths == (16, 32, 64, 128)
-    scaled = [proxy_config(published(name)) for name in PUBLISHED]
-    assert len({config.variant_id for config in scaled}) == len(PUBLISHED)
-    macs = [effvit.model_cost(config).macs for config in scaled]
-    assert macs == sorted(macs)
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_scaling_keeps_what_it_promises(seed: int) -> None:
-    original = get_space("sepvit").sample(np.random.default_rng(seed))
-    assert isinstance(original, SepViTConfig)
-    scaled = proxy_config(original)
-    assert scaled.depths == original.depths
-    assert scaled.heads == original.heads
-    assert scaled.mlp_ratio == original.mlp_ratio
-    for before, after in zip(original.plan(), scaled.plan(), strict=True):
-        for one, other in zip(before.blocks, after.blocks, strict=True):
-            assert (one.grid == (1, 1)) == (other.grid == (1, 1))
-            assert one.representation == other.representation
-
-
-@settings(max_examples=40, deadline=None)
-@given(width=st.integers(1, 64), step=st.integers(0, 32), heads=st.sampled_from([1, 2, 4, 8]))
-def test_wider_is_never_scaled_narrower(width: int, step: int, heads: int) -> None:
-    def scaled(units: int) -> int:
-        config = TINY.replace(widths=(32, 64, 128, units * heads * 4), heads=(1, 2, 4, heads))
-        return proxy_config(config).widths[3]
-
-    assert scaled(width) <= scaled(width + step)
-
-
-@pytest.mark.parametrize("image_size", [(256, 256), (288, 288), (384, 384), (512, 2048), (97, 61)])
-def test_other_design_resolutions_have_a_rule(image_size: tuple[int, int]) -> None:
-    scaled = proxy_config(published("sepvit_lite").replace(image_size=image_size))
-    assert scaled.image_size == (96, 96)
-    maps = ProxyNetwork(scaled)(torch.zeros(1, 3, 96, 96))
-    assert maps.shape == (1, CELLS, CLASSES)
-
-
-def test_window_counts_follow_the_map_at_384() -> None:
-    # Stage 1 at 384: 96 / 8 = 12 windows across, and on the canvas 24 / 2 = 12 of side 2.
-    config = TINY.replace(image_size=(384, 384), windows=((8,), (7, 14), (7, 14), (7,)))
-    assert proxy_config(config).plan()[0].blocks[0].grid == (12, 12)
-
-
-def test_training_only_options_are_off() -> None:
-    scaled = proxy_config(published("sepvit_base"))
-    assert (scaled.drop_path_rate, scaled.drop_rate, scaled.num_classes) == (0.0, 0.0, 0)
-
-
-def test_another_family_is_refused_by_name() -> None:
-    class Other(effvit.ModelConfig):
-        family = "other"
-
-    with pytest.raises(ConfigError, match="scales family sepvit, got family 'other'"):
-        proxy_config(Other())
-
-
-def test_who_can_relate_distant_cells() -> None:
-    lite = proxy_config(published("sepvit_lite"))
-    none = {"window_representation": "none", "pointwise_attention": "off"}
-    assert mixes_windows(lite)
-    assert mixes_windows(lite.replace(**none))  # GSA over all of stage 3
-    assert not mixes_windows(lite.replace(**none, windows=((3,), (3,), (3,), (3,))))
 
 
 # --- head and initial values --------------------------------------------------------------------
