@@ -238,6 +238,10 @@ class ArrayLedger:
         """Raise the peaks."""
         np.maximum(self.peak, np.where(repeat > 0, elements, 0), out=self.peak)
 
+    def part(self, size: int) -> ArrayLedger:
+        """Return an empty ledger of the same kind, to be merged."""
+        return type(self)(size)
+
     def merge(self, rows: IntArray, part: ArrayLedger) -> None:
         """Take in what was written for some of the networks, given by distinct row numbers."""
         self.params[rows] += part.params
@@ -250,6 +254,9 @@ class ArrayLedger:
         return CostArrays(self.params, self.macs, self.activations, self.peak)
 
 
+LedgerFactory: TypeAlias = Callable[[int], ArrayLedger]
+"""Makes the ledger that a formula writes so many networks' costs to."""
+
 CHUNK = 8192
 """Networks costed at a time: their arrays stay in the processor's cache."""
 
@@ -260,21 +267,25 @@ def in_chunks(cost: FormulaT) -> FormulaT:
     """Make an array formula work through long columns piece by piece.
 
     Args:
-        cost: Takes columns (a dataclass whose arrays have one entry or row a network) and a
-            resolution.
+        cost: Takes columns (a dataclass whose arrays have one entry or row a network), a
+            resolution, and what makes its ledger: one for each piece.
     """
 
     @functools.wraps(cost)
-    def chunked(columns: Any, resolution: Resolution | None = None) -> CostArrays:  # noqa: ANN401
+    def chunked(
+        columns: Any,  # noqa: ANN401
+        resolution: Resolution | None = None,
+        ledgers: LedgerFactory = ArrayLedger,
+    ) -> CostArrays:
         fields = vars(columns)
         arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
         size = len(next(iter(arrays.values())))
         if size <= CHUNK:
-            return cost(columns, resolution)
+            return cost(columns, resolution, ledgers)
         parts = []
         for start in range(0, size, CHUNK):
             piece = {name: value[start : start + CHUNK] for name, value in arrays.items()}
-            parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution)))
+            parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution, ledgers)))
         return CostArrays(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
     return cast("FormulaT", chunked)

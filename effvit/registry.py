@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
-from effvit.cost import Cost, CostArrays
+from effvit.cost import ArrayLedger, Cost, CostArrays, LedgerFactory
 from effvit.designs import (
     cswin,
     efficientvit,
@@ -33,7 +33,8 @@ class Family:
         config: Its configuration class.
         variants: Its published models by name.
         cost: Closed-form cost of one network.
-        cost_many: Closed-form cost of many networks that share a design resolution.
+        cost_many: Closed-form cost of many networks that share a design resolution, written to a
+            ledger that the third argument makes.
         network: Where its module class is, as ``"package.module:Class"``: torch is loaded only when
             a network is built.
     """
@@ -41,7 +42,7 @@ class Family:
     config: type[ModelConfig]
     variants: Mapping[str, ModelConfig]
     cost: Callable[[Any, Resolution | None], Cost]
-    cost_many: Callable[[Sequence[Any], Resolution | None], CostArrays]
+    cost_many: Callable[[Sequence[Any], Resolution | None, LedgerFactory], CostArrays]
     network: str
 
 
@@ -50,8 +51,8 @@ FAMILIES: dict[str, Family] = {
         config=sepvit.SepViTConfig,
         variants=sepvit.VARIANTS,
         cost=sepvit.cost,
-        cost_many=lambda configs, resolution: sepvit.cost_arrays(
-            sepvit.SepViTColumns.from_configs(configs), resolution
+        cost_many=lambda configs, resolution, ledgers: sepvit.cost_arrays(
+            sepvit.SepViTColumns.from_configs(configs), resolution, ledgers
         ),
         network="effvit.networks.sepvit:SepViT",
     ),
@@ -59,8 +60,8 @@ FAMILIES: dict[str, Family] = {
         config=mobilevitv2.MobileViTv2Config,
         variants=mobilevitv2.VARIANTS,
         cost=mobilevitv2.cost,
-        cost_many=lambda configs, resolution: mobilevitv2.cost_arrays(
-            mobilevitv2.MobileViTv2Columns.from_configs(configs), resolution
+        cost_many=lambda configs, resolution, ledgers: mobilevitv2.cost_arrays(
+            mobilevitv2.MobileViTv2Columns.from_configs(configs), resolution, ledgers
         ),
         network="effvit.networks.mobilevitv2:MobileViTv2",
     ),
@@ -68,8 +69,8 @@ FAMILIES: dict[str, Family] = {
         config=efficientvit.EfficientViTConfig,
         variants=efficientvit.VARIANTS,
         cost=efficientvit.cost,
-        cost_many=lambda configs, resolution: efficientvit.cost_arrays(
-            efficientvit.EfficientViTColumns.from_configs(configs), resolution
+        cost_many=lambda configs, resolution, ledgers: efficientvit.cost_arrays(
+            efficientvit.EfficientViTColumns.from_configs(configs), resolution, ledgers
         ),
         network="effvit.networks.efficientvit:EfficientViT",
     ),
@@ -77,8 +78,8 @@ FAMILIES: dict[str, Family] = {
         config=hybrid.HybridConfig,
         variants=hybrid.VARIANTS,
         cost=hybrid.cost,
-        cost_many=lambda configs, resolution: hybrid.cost_arrays(
-            hybrid.HybridColumns.from_configs(configs), resolution
+        cost_many=lambda configs, resolution, ledgers: hybrid.cost_arrays(
+            hybrid.HybridColumns.from_configs(configs), resolution, ledgers
         ),
         network="effvit.networks.hybrid:Hybrid",
     ),
@@ -86,8 +87,8 @@ FAMILIES: dict[str, Family] = {
         config=cswin.CSWinConfig,
         variants=cswin.VARIANTS,
         cost=cswin.cost,
-        cost_many=lambda configs, resolution: cswin.cost_arrays(
-            cswin.CSWinColumns.from_configs(configs), resolution
+        cost_many=lambda configs, resolution, ledgers: cswin.cost_arrays(
+            cswin.CSWinColumns.from_configs(configs), resolution, ledgers
         ),
         network="effvit.networks.cswin:CSWin",
     ),
@@ -201,9 +202,16 @@ def model_cost(
 
 
 def model_costs(
-    configs: Sequence[ModelConfig], resolution: int | Sequence[int] | str | None = None
+    configs: Sequence[ModelConfig],
+    resolution: int | Sequence[int] | str | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
 ) -> CostArrays:
     """Cost many networks of one family and design resolution at once.
+
+    Args:
+        configs: The networks.
+        resolution: As for :func:`model_cost`.
+        ledgers: What makes the ledger, or one for each 8192 networks, that costs are written to.
 
     Raises:
         ConfigError: They mix families or design resolutions, or there is none.
@@ -212,7 +220,7 @@ def model_costs(
     if len(families) != 1:
         raise ConfigError(f"expected networks of one family, got {sorted(families)}")
     size = None if resolution is None else parse_resolution(resolution)
-    return FAMILIES[families.pop()].cost_many(configs, size)
+    return FAMILIES[families.pop()].cost_many(configs, size, ledgers)
 
 
 def load_official_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:

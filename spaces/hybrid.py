@@ -26,7 +26,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from effvit import ModelConfig, list_models, model_config
 from effvit.designs.hybrid import HybridConfig
-from effvit.designs.sepvit import STAGES, SepViTConfig
+from effvit.designs.macro import STAGES
+from effvit.designs.sepvit import SepViTConfig
 from spaces.counted import Chain, Counted, Listed, Mapped, Product, Union
 from spaces.hybrid_blocks import (
     ATTENTION,

@@ -21,13 +21,8 @@ from effvit.designs.attention.separable import SeparableAttention
 from effvit.designs.attention.types import ATTENTION_TYPES
 from effvit.designs.attention.windows import WindowAttention
 from effvit.designs.hybrid import HybridConfig
-from effvit.designs.sepvit import (
-    REPRESENTATIONS,
-    STAGES,
-    MacroConfig,
-    SepViTConfig,
-    stage_maps,
-)
+from effvit.designs.macro import REPRESENTATIONS, STAGES, MacroConfig, stage_maps
+from effvit.designs.sepvit import SepViTConfig
 from spaces.efficientvit import fits
 from spaces.sepvit import ATTENTIONS, DEPTHS, MAX_PADDING, WIDTHS, Pair
 from spaces.space import Choices, Rule

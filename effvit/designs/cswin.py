@@ -43,6 +43,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -381,17 +382,22 @@ class CSWinColumns:
         )
 
 
-def cost_arrays(columns: CSWinColumns, resolution: Resolution | None = None) -> CostArrays:
+def cost_arrays(
+    columns: CSWinColumns,
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
     Args:
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
+        ledgers: What makes the ledger to write to.
 
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
     """
-    ledger = ArrayLedger(len(columns))
+    ledger = ledgers(len(columns))
     size = resolution or columns.image_size
     inputs: Count = columns.in_channels
     image = inputs * size[0] * size[1]

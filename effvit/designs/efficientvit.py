@@ -43,6 +43,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -60,7 +61,7 @@ from effvit.designs.blocks import (
     add_conv_unit,
     add_inverted_bottleneck,
 )
-from effvit.designs.rules import check_count, check_entries, checked_ratio
+from effvit.designs.rules import check_count, check_entries, check_scales, checked_ratio
 
 StageKind = Literal["mbconv", "mbconv_few_norms", "fused", "attention"]
 """Blocks of a stage.
@@ -163,9 +164,7 @@ class EfficientViTConfig(ModelConfig):
                     "width of a stage that attends must be divisible by head_dim, got "
                     f"{width} and {self.head_dim} (nearest valid width: {nearest})"
                 )
-        rising = all(a < b for a, b in zip(self.scales, self.scales[1:], strict=False))
-        if not rising or any(scale < 1 or scale % 2 == 0 for scale in self.scales):
-            raise ConfigError(f"scales must be odd and ascending, got {self.scales!r}")
+        check_scales(self.scales)
 
     @property
     def downsample_hidden(self) -> tuple[int, ...]:
@@ -593,20 +592,27 @@ class EfficientViTColumns:
 
 
 @in_chunks
-def cost_arrays(columns: EfficientViTColumns, resolution: Resolution | None = None) -> CostArrays:
+def cost_arrays(
+    columns: EfficientViTColumns,
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
     Args:
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
+        ledgers: What makes the ledger to write to.
 
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
     """
-    ledger = ArrayLedger(len(columns))
+    ledger = ledgers(len(columns))
     size = resolution or columns.image_size
     image = columns.in_channels * size[0] * size[1]
-    activation = Activation(Operator.GELU, copies=columns.gelu)  # totals do not read its name
+    # Where networks differ, all are written down as GELU: totals do not read the name.
+    operator = Operator.GELU if columns.gelu.any() else Operator.HARDSWISH
+    activation = Activation(operator, copies=columns.gelu)
     shape = _halved(size)
     width = columns.widths[:, 0]
     _stem_cost(ledger, columns.in_channels, width, shape, image, activation)

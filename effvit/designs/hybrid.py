@@ -15,7 +15,6 @@ The network itself is in :mod:`effvit.networks.hybrid`.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -30,6 +29,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     ceil_div,
     in_chunks,
 )
@@ -46,7 +46,7 @@ from effvit.designs.macro import (
     macro_cost_arrays,
     stage_maps,
 )
-from effvit.designs.rules import check_count, check_entries
+from effvit.designs.rules import check_count, check_entries, check_scales
 from effvit.designs.tokens import add_mlp_branch
 
 STAGE_SETTINGS = ("heads", "windows", "groups", "stripes", "sub_sampling", "linformer_lengths")
@@ -175,17 +175,6 @@ class StagePlan:
 
     shape: Resolution
     blocks: tuple[AttentionDesign, ...]
-
-
-def check_scales(scales: Sequence[int]) -> None:
-    """Hold that kernel sides are odd and ascending.
-
-    Raises:
-        ConfigError: They are not.
-    """
-    rising = all(a < b for a, b in itertools.pairwise(scales))
-    if not rising or any(scale < 1 or scale % 2 == 0 for scale in scales):
-        raise ConfigError(f"scales must be odd and ascending, got {tuple(scales)!r}")
 
 
 def block_designs(pattern: Sequence[str], depth: int) -> Iterator[DesignAt]:
@@ -338,12 +327,17 @@ class HybridColumns(MacroColumns):
 
 
 @in_chunks
-def cost_arrays(columns: HybridColumns, resolution: Resolution | None = None) -> CostArrays:
+def cost_arrays(
+    columns: HybridColumns,
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
     Args:
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
+        ledgers: What makes the ledger to write to.
 
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
@@ -355,7 +349,7 @@ def cost_arrays(columns: HybridColumns, resolution: Resolution | None = None) ->
             rows = np.flatnonzero(columns.counts[:, stage, index])
             if not len(rows):
                 continue
-            part = ArrayLedger(len(rows))
+            part = ledger.part(len(rows))
             _block_cost(
                 part,
                 "",
@@ -367,7 +361,7 @@ def cost_arrays(columns: HybridColumns, resolution: Resolution | None = None) ->
             )
             ledger.merge(rows, part)
 
-    return macro_cost_arrays(columns, resolution, add_blocks)
+    return macro_cost_arrays(columns, resolution, add_blocks, ledgers)
 
 
 VARIANTS: dict[str, HybridConfig] = {}

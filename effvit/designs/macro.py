@@ -22,6 +22,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -272,7 +273,10 @@ class StageCost(Protocol):
 
 
 def macro_cost_arrays(
-    columns: MacroColumns, resolution: Resolution | None, add_blocks: StageCost
+    columns: MacroColumns,
+    resolution: Resolution | None,
+    add_blocks: StageCost,
+    ledgers: LedgerFactory,
 ) -> CostArrays:
     """Cost many networks of this macro-architecture, whatever their blocks are.
 
@@ -280,8 +284,9 @@ def macro_cost_arrays(
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
         add_blocks: Writes the cost of their blocks.
+        ledgers: What makes the ledger to write to.
     """
-    ledger = ArrayLedger(len(columns))
+    ledger = ledgers(len(columns))
     inputs: Count = columns.in_channels
     size = resolution or columns.image_size
     maps = stage_maps(size)

@@ -24,9 +24,11 @@ from typing import ClassVar
 
 from effvit.config import ConfigError, ModelConfig, Resolution
 from effvit.cost import (
+    ArrayLedger,
     Cost,
     CostArrays,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -248,10 +250,12 @@ def _layer_cost(ledger: Ledger, name: str, width: int, patches: int, held: int) 
 
 
 def cost_many(
-    configs: Sequence[MobileViTConfig], resolution: Resolution | None = None
+    configs: Sequence[MobileViTConfig],
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
 ) -> CostArrays:
     """Costs of several networks, one entry each, equal to what :func:`cost` says."""
-    return cost_each(cost, configs, resolution)
+    return cost_each(cost, configs, resolution, ledgers)
 
 
 VARIANTS: dict[str, MobileViTConfig] = {

@@ -47,6 +47,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -452,17 +453,22 @@ class MobileViTv2Columns:
 
 
 @in_chunks
-def cost_arrays(columns: MobileViTv2Columns, resolution: Resolution | None = None) -> CostArrays:
+def cost_arrays(
+    columns: MobileViTv2Columns,
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
     Args:
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
+        ledgers: What makes the ledger to write to.
 
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
     """
-    ledger = ArrayLedger(len(columns))
+    ledger = ledgers(len(columns))
     image = resolution or columns.image_size
     shape = _stem_cost(ledger, columns.in_channels, columns.widths[:, 0], image)
     held = columns.in_channels * image[0] * image[1]

@@ -22,9 +22,11 @@ from typing import ClassVar
 
 from effvit.config import ConfigError, ModelConfig, Resolution
 from effvit.cost import (
+    ArrayLedger,
     Cost,
     CostArrays,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -169,9 +171,13 @@ def _block_cost(
     ledger.live(held + 2 * pixels * width + 2 * pixels * hidden)
 
 
-def cost_many(configs: Sequence[PVTv2Config], resolution: Resolution | None = None) -> CostArrays:
+def cost_many(
+    configs: Sequence[PVTv2Config],
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Costs of several networks, one entry each, equal to what :func:`cost` says."""
-    return cost_each(cost, configs, resolution)
+    return cost_each(cost, configs, resolution, ledgers)
 
 
 VARIANTS: dict[str, PVTv2Config] = {"pvt_v2_b2": PVTv2Config(drop_path_rate=0.1)}

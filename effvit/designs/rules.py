@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,6 +34,17 @@ def check_entries(name: str, values: Sequence[int], count: int, place: str, leas
     check_count(name, values, count, place)
     if min(values) < least:
         raise ConfigError(f"{name} must be at least {least}, got {values!r}")
+
+
+def check_scales(scales: Sequence[int]) -> None:
+    """Hold that kernel sides are odd and ascending.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    rising = all(a < b for a, b in itertools.pairwise(scales))
+    if not rising or any(scale < 1 or scale % 2 == 0 for scale in scales):
+        raise ConfigError(f"scales must be odd and ascending, got {tuple(scales)!r}")
 
 
 def checked_ratio(name: str, ratio: float, widths: Sequence[int]) -> float:

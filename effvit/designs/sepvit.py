@@ -37,6 +37,7 @@ from effvit.cost import (
     Count,
     IntArray,
     Ledger,
+    LedgerFactory,
     Operator,
     add_convolution,
     add_layer_norm,
@@ -492,12 +493,17 @@ class SepViTColumns(MacroColumns):
 
 
 @in_chunks
-def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) -> CostArrays:
+def cost_arrays(
+    columns: SepViTColumns,
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Cost many networks at once with the formulas of :func:`cost`.
 
     Args:
         columns: The networks.
         resolution: Height and width of the input; the design resolution if not given.
+        ledgers: What makes the ledger to write to.
 
     Returns:
         One entry a network, equal to what :func:`cost` says of it.
@@ -527,7 +533,7 @@ def cost_arrays(columns: SepViTColumns, resolution: Resolution | None = None) ->
                 repeat=columns.counts[:, stage, kind],
             )
 
-    return macro_cost_arrays(columns, resolution, add_blocks)
+    return macro_cost_arrays(columns, resolution, add_blocks, ledgers)
 
 
 # --- published variants -------------------------------------------------------------------------

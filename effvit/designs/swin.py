@@ -29,9 +29,11 @@ from typing import ClassVar, Literal, get_args
 
 from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
 from effvit.cost import (
+    ArrayLedger,
     Cost,
     CostArrays,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -230,9 +232,13 @@ def _block_cost(
     ledger.live(held + 3 * pixels * channels + 2 * pixels * hidden)
 
 
-def cost_many(configs: Sequence[SwinConfig], resolution: Resolution | None = None) -> CostArrays:
+def cost_many(
+    configs: Sequence[SwinConfig],
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
+) -> CostArrays:
     """Costs of several networks, one entry each, equal to what :func:`cost` says."""
-    return cost_each(cost, configs, resolution)
+    return cost_each(cost, configs, resolution, ledgers)
 
 
 VARIANTS: dict[str, SwinConfig] = {

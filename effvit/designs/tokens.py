@@ -8,10 +8,12 @@ import numpy as np
 
 from effvit.config import ConfigT, Resolution
 from effvit.cost import (
+    ArrayLedger,
     Cost,
     CostArrays,
     Count,
     Ledger,
+    LedgerFactory,
     Operator,
     add_layer_norm,
     add_linear,
@@ -116,6 +118,7 @@ def cost_each(
     cost: Callable[[ConfigT, Resolution | None], Cost],
     configs: Sequence[ConfigT],
     resolution: Resolution | None,
+    ledgers: LedgerFactory = ArrayLedger,
 ) -> CostArrays:
     """Cost networks one after the other: for families that are compared with, not searched.
 
@@ -123,10 +126,20 @@ def cost_each(
         ConfigError: They do not share image size, input channels and classes.
     """
     shared_settings(configs)
-    costs = [cost(config, resolution) for config in configs]
-    return CostArrays(
-        params=np.array([c.params for c in costs], np.int64),
-        macs=np.array([c.macs for c in costs], np.int64),
-        activations=np.array([c.activations for c in costs], np.int64),
-        peak_elements=np.array([c.peak_elements for c in costs], np.int64),
-    )
+    ledger = ledgers(len(configs))
+    for row, config in enumerate(configs):
+        each = cost(config, resolution)
+        part = ledger.part(1)
+        for op in each.operations:
+            part.add(
+                op.module,
+                op.operator,
+                params=op.params,
+                macs=op.macs,
+                elements=op.elements,
+                reads=op.reads,
+                fused=op.fused,
+            )
+        part.live(each.peak_elements)
+        ledger.merge(np.array([row]), part)
+    return ledger.total()

@@ -23,9 +23,11 @@ from typing import ClassVar
 
 from effvit.config import ConfigError, ModelConfig, Resolution
 from effvit.cost import (
+    ArrayLedger,
     Cost,
     CostArrays,
     Ledger,
+    LedgerFactory,
     OperationLedger,
     Operator,
     add_convolution,
@@ -197,10 +199,12 @@ def _head_cost(ledger: Ledger, channels: int, pixels: int, classes: int) -> None
 
 
 def cost_many(
-    configs: Sequence[TwinsSVTConfig], resolution: Resolution | None = None
+    configs: Sequence[TwinsSVTConfig],
+    resolution: Resolution | None = None,
+    ledgers: LedgerFactory = ArrayLedger,
 ) -> CostArrays:
     """Costs of several networks, one entry each, equal to what :func:`cost` says."""
-    return cost_each(cost, configs, resolution)
+    return cost_each(cost, configs, resolution, ledgers)
 
 
 VARIANTS: dict[str, TwinsSVTConfig] = {

@@ -99,7 +99,10 @@ class MultiScaleLinearAttention(nn.Module):
         value = F.pad(value, (0, 0, 0, 1), value=1.0)
         key_value = value @ key.relu().transpose(-2, -1)
         out = key_value @ query.relu()
-        return (out[:, :, :-1] / (out[:, :, -1:] + self.eps)).to(dtype)
+        # The minimum changes nothing here. Export to ONNX drops the addition of an eps of 1e-15; a
+        # pixel whose queries are all dead would then be 0 / 0.
+        denominators = (out[:, :, -1:] + self.eps).clamp_min(torch.finfo(out.dtype).tiny)
+        return (out[:, :, :-1] / denominators).to(dtype)
 
 
 @contextlib.contextmanager

@@ -191,6 +191,22 @@ def test_torch_export(name: str) -> None:
             torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_dead_queries_are_zeros_in_onnxruntime_too() -> None:
+    """The exporter drops the addition of eps = 1e-15; with heads of 4 many queries are dead."""
+    pytest.importorskip("onnxscript")
+    ort = pytest.importorskip("onnxruntime")
+    model = block(designs_of("relu_linear", site())[0])
+    x = torch.randn(1, 7, 13, C)
+    program = torch.onnx.export(model, (x,), dynamo=True, input_names=["x"], verbose=False)
+    assert program is not None
+    content = program.model_proto.SerializeToString()
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=0, atol=1e-5)
+
+
 # --- cost by the papers' formulas ---------------------------------------------------------------
 
 H, W, C, HEADS, M, SW, S, K = 8, 12, 8, 2, 4, 2, 2, 6
@@ -408,7 +424,7 @@ def test_relu_linear_attention_by_its_quadratic_form() -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-CHANNELS_FIRST = {
+CHANNELS_FIRST: dict[str, Callable[[], nn.Module]] = {
     "multi_scale_relu_linear": lambda: MultiScaleLinearAttention(
         C, D, (3, 5), attention_eps=1e-15, norm_eps=1e-5
     ),

@@ -214,7 +214,7 @@ def test_maps(config: HybridConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", MIXED)
+@pytest.mark.parametrize("config", [MIXED[0], MIXED[2]])
 @torch.no_grad()
 def test_torch_compile_sees_one_graph_for_all_batch_sizes(config: HybridConfig) -> None:
     model = Hybrid(config).eval()

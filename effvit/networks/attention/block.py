@@ -48,6 +48,8 @@ def build_attention(design: AttentionDesign) -> nn.Module:
 def build_block(design: AttentionDesign, hidden: int, drop_path: float = 0.0) -> nn.Module:
     """A block of any attention type, (B, H, W, C) -> (B, H, W, C) at any size.
 
+    DSSA's is SepViT's own, since window tokens pass the same norm as the map.
+
     Args:
         design: The attention, in its normal form.
         hidden: Hidden channels of the MLP.
