@@ -71,6 +71,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Is every zero-cost score a finite number for every variant, and what does it cost?",
         "experiments.score_health:run",
     ),
+    "latency_claims": Experiment(
+        "Do the papers' claims about latency hold on this machine, network against network?",
+        "experiments.latency_claims:run",
+    ),
     "published_tables": Experiment(
         "Which parameter and MAC figures of the papers' tables are reproduced, which not, and why?",
         "experiments.published_tables:run",

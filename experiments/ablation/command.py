@@ -103,7 +103,7 @@ def _rich(table: Table) -> RichTable:
         header_style="bold",
     )
     for place, name in enumerate(table.header):
-        shown.add_column(escape(name), justify="right" if place else "left")
+        shown.add_column(escape(name), justify="right" if place else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*map(escape, row))
     return shown

@@ -76,12 +76,19 @@ class Row:
         subject: What it measures.
         setting: Level of each factor; empty in a table whose rows are given one by one.
         group: Rows are compared with the first row of their group.
+        stand_in: What the proxy trains instead of the subject, where it cannot train that.
     """
 
     label: str
     subject: Subject
     setting: Setting = dataclasses.field(default_factory=dict)
     group: str = ""
+    stand_in: ModelConfig | None = None
+
+    @property
+    def trained(self) -> ModelConfig | None:
+        """What the proxy trains; None where the row is no whole network of this package."""
+        return self.stand_in or self.subject.config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +104,7 @@ class Ablation:
         factors: What is varied.
         design: Which combinations are run.
         grouped_by: Factor whose levels are compared within, if any.
+        stand_ins: What the proxy trains instead of a row, by label, where it cannot train that.
         given: Rows, in place of base, factors and design.
         measures: What is measured beside costs.
         seeds: Trainings of each row; all rows share them, so that differences are paired.
@@ -112,6 +120,7 @@ class Ablation:
     factors: tuple[Factor, ...] = ()
     design: Design | None = None
     grouped_by: str = ""
+    stand_ins: Mapping[str, ModelConfig] = dataclasses.field(default_factory=dict)
     given: tuple[Row, ...] = ()
     measures: frozenset[Measure] = frozenset({"latency", "proxy"})
     seeds: int = 5
@@ -159,8 +168,14 @@ class Ablation:
         settings = self.design.settings(self.axes)
         against = settings[0] if isinstance(self.design, LeaveOneOut) else base_setting(self.axes)
         for setting in settings:
-            group = setting.get(self.grouped_by, "")
-            yield Row(self._label(setting, against), self._subject(setting), setting, group)
+            label = self._label(setting, against)
+            yield Row(
+                label=label,
+                subject=self._subject(setting),
+                setting=setting,
+                group=setting.get(self.grouped_by, ""),
+                stand_in=self.stand_ins.get(label),
+            )
             if isinstance(self.design, Path):
                 against = setting
 

@@ -25,7 +25,7 @@ def _multi_scale(config: ModelConfig) -> ModelConfig:
 
 ABLATIONS: dict[str, Ablation] = {
     "efficientvit_attention": Ablation(
-        question="What do multi-scale tokens and global attention cost in EfficientViT-B0?",
+        question="What do multi-scale tokens and global attention give in EfficientViT-B0?",
         base=B0.replace(kinds=CONVOLUTIONS, scales=()),
         base_label="neither",
         factors=(
@@ -45,7 +45,7 @@ ABLATIONS: dict[str, Ablation] = {
         ),
     ),
     "efficientvit_scales": Ablation(
-        question="What does each scale of EfficientViT-B1's multi-scale attention cost?",
+        question="What does each scale of EfficientViT-B1's attention cost and give?",
         base=B1,
         factors=(
             Factor("scales", {"(5)": {}, "()": {"scales": ()}, "(3, 5)": {"scales": (3, 5)}}),

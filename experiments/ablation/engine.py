@@ -20,7 +20,7 @@ from experiments.ablation.timing import SubjectMeter
 from search.latency import LatencyProtocol
 from search.progress import Progress
 from search.proxy import ProxyRecipe
-from search.proxy_network import proxy_config
+from search.proxy_scaling import proxy_config
 from search.records import Scale
 from search.workers import Trainer, TrainingPool, TrainingTask
 
@@ -146,9 +146,9 @@ def _config(row: Row) -> ModelConfig:
     Raises:
         ConfigError: It is not about a whole network of this package.
     """
-    if row.subject.config is None:
+    if row.trained is None:
         raise ConfigError(f"{row.label} is {NO_NETWORK}")
-    return row.subject.config
+    return row.trained
 
 
 # --- latency ------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _train(
     rows: Sequence[Row], plan: Plan, store: Store, console: Console, instruments: Instruments
 ) -> None:
     """Train what the store lacks, seed by seed, so that an early stop leaves whole pairs."""
-    configs = {row.subject.key: _config(row) for row in rows}
+    configs = {_config(row).variant_id: _config(row) for row in rows}
     wanted = [
         TrainingTask(config, plan.recipe, seed)
         for seed in plan.seeds

@@ -43,6 +43,9 @@ WIDTH, BAR_HEIGHT, MARGINS = 6.4, 0.3, 1.6
 """Inches: of all figures; of a bar; above and below the bars."""
 
 DPI = 160
+WIDE = 20
+"""Ratio of the highest to the lowest cost above which costs are drawn on a logarithmic axis."""
+
 LABEL_WIDTH = 34
 """Characters in a line of a label."""
 
@@ -194,6 +197,8 @@ def draw_plane(title: str, info: Plane) -> Figure:
             )  # fmt: skip
             axes.annotate(str(number), (point.x, point.y), (4, 4), textcoords="offset points",
                           fontsize=8, color=INK, zorder=5)  # fmt: skip
+        if max(xs) > WIDE * min(xs):
+            axes.set_xscale("log")
         axes.set_xlabel(info.x)
         axes.set_ylabel(info.y)
         axes.margins(0.12)

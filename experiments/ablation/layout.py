@@ -58,7 +58,21 @@ def tables(result: Result) -> list[Table]:
         found += [_accuracy(result), _parts(result)]
     if result.effects:
         found.append(_effects(result))
-    return found
+    return [_without_empty_columns(table) for table in found]
+
+
+def _without_empty_columns(table: Table) -> Table:
+    """Drop columns that say nothing in any row; the first is kept."""
+    kept = [
+        place
+        for place in range(len(table.header))
+        if not place or any(row[place] != DASH for row in table.rows)
+    ]
+    return dataclasses.replace(
+        table,
+        header=tuple(table.header[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+    )
 
 
 # --- cells --------------------------------------------------------------------------------------
@@ -146,8 +160,8 @@ def _legend(verdict: Verdict) -> str:
 def _costs(result: Result) -> Table:
     """Parameters and MACs beside the printed ones; speed relative to the first row."""
     published = result.ablation.published is not None
-    header = ["row", "parameters"] + ["printed", "difference"] * published
-    header += ["MACs"] + ["printed", "difference"] * published
+    header = ["row", "parameters"] + ["printed", "off by"] * published
+    header += ["MACs"] + ["printed", "off by"] * published
     header += ["speed"] * result.timed + ["published speed"] * (result.timed and published)
     rows = []
     for row in result.rows:
@@ -162,7 +176,7 @@ def _costs(result: Result) -> Table:
 
 def _costs_caption(result: Result) -> str:
     protocol = result.plan.protocol
-    text = "Exact counts, batch 1; differences to the printed figures after rounding as printed."
+    text = "Exact counts, batch 1; off by: less the printed figure, after rounding as printed."
     if result.timed:
         text += (
             f" Speed: time of {_first(result)} over the row's, with its 95 % interval, measured in "
@@ -279,6 +293,8 @@ def sentences(result: Result) -> Iterator[str]:
         if any(row.published_step is not None for row in result.rows):
             yield _order(result.rows)
     for row in result.rows:
+        if row.measured.row.stand_in and row.measured.trainings:
+            yield f"{row.label}: the proxy trains {row.measured.row.stand_in.variant_id} instead"
         if row.measured.row.subject.absence:
             yield f"{row.label}: not built; {row.measured.row.subject.absence}"
 

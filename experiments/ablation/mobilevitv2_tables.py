@@ -19,7 +19,7 @@ def _widths(multiplier: float) -> Change:
 
 ABLATIONS: dict[str, Ablation] = {
     "mobilevitv2_width": Ablation(
-        question="What does the width multiplier of MobileViTv2 cost?",
+        question="What does the width of MobileViTv2 cost and give?",
         base=VARIANTS["mobilevitv2_100"],
         factors=(Factor("width", {f"{m:g}": _widths(m) for m in MULTIPLIERS}),),
         design=OneFactor(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from effvit import ModelConfig
 from effvit.config import ConfigError
+from effvit.designs.hybrid import HybridConfig
 from effvit.designs.pvtv2 import PVTv2Config
 from effvit.designs.sepvit import VARIANTS, SepViTConfig
 from effvit.designs.swin import VARIANTS as SWIN
@@ -31,6 +32,13 @@ GROUPED = ((7,), (7, 14), (7, 14), (7,))
 
 UNGROUPED = ((7,),) * 4
 
+SWIN_LIKE = HybridConfig(
+    depths=SWIN["swin_tiny"].depths,
+    attention=(("window", "shifted_window"),) * 4,
+    overlapping_patch_embedding=False,
+)
+"""Swin-T with CPVT in SepViT's macro-architecture: other norms around its patch embeddings."""
+
 DSSA_ALONE = TINY.replace(
     windows=UNGROUPED, window_representation="zero", overlapping_patch_embedding=False
 )
@@ -48,6 +56,7 @@ COMPONENTS = Ablation(
         switch("learned token", window_representation="learned"),
     ),
     design=Path(),
+    stand_ins={"Swin-T + CPVT": SWIN_LIKE},
     reference="sepvit_tiny",
     published=Published(
         "ablation_published_sepvit_components.csv", f"{PAPER}, Table 6", TOP1, GPU_SPEED
@@ -55,6 +64,7 @@ COMPONENTS = Ablation(
     notes=(
         "All rows are built at the size of the paper; the proxy trains them scaled down.",
         "Rows before the learned token have window tokens fixed to zero.",
+        "Swin's stand-in differs from it in the norms around patch embeddings.",
     ),
 )
 

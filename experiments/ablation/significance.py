@@ -38,8 +38,8 @@ class Difference(Mean):
     """A mean of paired differences.
 
     Attributes:
-        p: Of the two-sided paired t test; None from a single seed.
-        p_holm: The same, corrected for all differences of the same column of the table.
+        p: Of the two-sided paired t test; None from a single seed, or between equal networks.
+        p_holm: The same, corrected for all tests of the same column of the table.
     """
 
     p: float | None = None
@@ -75,8 +75,8 @@ def _p_value(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
     average, error = statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
-    if not error:  # the t statistic is 0 / 0 or infinite
-        return 0.0 if average else 1.0
+    if not error:  # equal networks, whose t statistic is 0 / 0; else it is infinite
+        return 0.0 if average else None
     return float(2 * stats.t.sf(abs(average) / error, len(values) - 1))
 
 

@@ -92,7 +92,7 @@ def result_rows(result: Result) -> list[Values]:
 
 def _values(row: RowResult, result: Result) -> Values:
     measured = row.measured
-    config = measured.row.subject.config
+    config, trained = measured.row.subject.config, measured.row.trained
     values: Values = {"row": row.label, "subject": measured.row.subject.key}
     values |= {f"factor_{name}": level for name, level in measured.row.setting.items()}
     values |= _count_values("params", row.params) | _count_values("macs", row.macs)
@@ -118,6 +118,7 @@ def _values(row: RowResult, result: Result) -> Values:
         "latency_missing": measured.missing.get("latency", ""),
         "proxy_missing": measured.missing.get("proxy", ""),
         "config": config.to_json() if config else "",
+        "trained": trained.to_json() if trained and measured.trainings else "",
     }
     return values
 

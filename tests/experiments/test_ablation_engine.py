@@ -239,6 +239,17 @@ def test_families_without_a_scaling_rule_have_costs_and_latency_only(store: Stor
     assert len(fakes.trained) == 3
 
 
+def test_a_stand_in_is_trained_but_neither_costed_nor_timed(store: Store) -> None:
+    given = Ablation(question="?", given=(Row("Swin", Network(SwinConfig()), stand_in=LITE),))
+    fakes = Fakes()
+    (row,) = run(given, store, fakes)
+    assert {variant for variant, _ in fakes.trained} == {LITE.variant_id}
+    assert fakes.timed == [SwinConfig().variant_id]
+    assert row.costs is not None
+    assert row.costs.macs == model_cost(SwinConfig()).macs
+    assert len(row.trainings) == len(PLAN.seeds)
+
+
 def test_what_is_not_asked_for_is_not_measured(store: Store) -> None:
     fakes = Fakes()
     rows = run(dataclasses.replace(STEPS, measures=frozenset()), store, fakes)

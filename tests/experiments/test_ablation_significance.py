@@ -68,7 +68,7 @@ def test_rows_that_are_one_network_do_not_differ() -> None:
     same = {0: 0.8, 1: 0.7}
     found = paired(same, same)
     assert found is not None
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, None)
     constant = difference([0.1, 0.1])
     assert constant is not None
     assert constant.p == 0

@@ -167,6 +167,18 @@ def test_leaving_one_out_starts_from_the_published_network() -> None:
     ]
 
 
+def test_swins_stand_in_is_swin_up_to_its_patch_embeddings() -> None:
+    """Norms after patches have C instead of the 4 C / 2 before; convolutions have biases."""
+    row = ABLATIONS["sepvit_components"].rows()[0]
+    assert row.stand_in is not None
+    swin, other = row.subject.costs(), model_cost(row.stand_in)
+    assert swin is not None
+    widths = (192, 384, 768)
+    norms = sum(2 * 2 * width - 2 * width for width in widths)
+    assert swin.params - other.params == norms - sum(widths)
+    assert swin.macs == other.macs
+
+
 def test_an_unknown_ablation_offers_the_nearest() -> None:
     assert isinstance(ablation("sepvit_blocks"), Ablation)
     with pytest.raises(ConfigError, match="did you mean 'sepvit_blocks'"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-import torch
 
 from effvit.designs.sepvit import VARIANTS
-from effvit.designs.swin import VARIANTS as SWIN
-from effvit.designs.twins import VARIANTS as TWINS
 from experiments.ablation.store import LatencyRatio
 from experiments.ablation.subjects import Absent, Blocks, Network, TimmNetwork
-from experiments.ablation.timing import SubjectMeter, blocks_runner
+from experiments.ablation.timing import SubjectMeter
 from search.latency import LatencyProtocol
 
 SIZE = (64, 64)
@@ -42,17 +41,11 @@ def test_nothing_cannot_be_timed(meter: SubjectMeter) -> None:
         meter.measure(Absent("there is none"))
 
 
-@pytest.mark.parametrize(
-    ("subject", "shape"),
-    [
-        (Blocks(LITE, 1, (0, 1)), (1, 8, 8, 64)),
-        (Blocks(SWIN["swin_tiny"].replace(image_size=SIZE), 1, (0, 1)), (1, 8, 8, 192)),
-        (Blocks(TWINS["twins_svt_small"].replace(image_size=SIZE), 1, (0, 1)), (1, 64, 128)),
-    ],
-    ids=["sepvit", "swin", "twins"],
-)
-def test_blocks_run_on_the_maps_of_their_stage(subject: Blocks, shape: tuple[int, ...]) -> None:
-    """Strides 4 and 8: a map of 8 x 8."""
-    run = blocks_runner(subject, torch.rand(1, 3, *SIZE))
-    with torch.inference_mode():
-        assert run().shape == shape
+def test_half_of_a_network_takes_less_than_all_of_it(meter: SubjectMeter) -> None:
+    """Two of eleven blocks, beside the network that has them."""
+    assert meter.measure(Blocks(LITE, 1, (0, 1))).ratio < meter.measure(Network(LITE)).ratio
+
+
+def test_an_uncertain_ratio_is_noisy() -> None:
+    strict = SubjectMeter(dataclasses.replace(QUICK, noisy_interval=1e-9), SIZE)
+    assert strict.measure(Network(LITE)).noisy
