@@ -1,0 +1,96 @@
+"""A short training of a variant on real images, as an accuracy for a search.
+
+The embedded proxy (:mod:`search.proxy`) needs no files; this is the same question asked of a data
+set of the user's. Training and validation images are read, test images are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from effvit import ModelConfig
+from effvit.config import ConfigError, Resolution
+from search.datasets import DataSettings, load_data
+from search.train.processes import Group
+from search.train.recipe import Recipe
+from search.train.settings import TrainingSettings
+from search.train.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class BriefResult:
+    """What a short training reached on the validation images.
+
+    Attributes:
+        accuracy: Share of images whose class is found, of the network or its moving average,
+            whichever the recipe ends with.
+        loss: Mean cross entropy of the same.
+        train_loss: Mean loss of the last epoch's steps, as trained: smoothed and augmented.
+        images: Validation images.
+    """
+
+    accuracy: float
+    loss: float
+    train_loss: float
+    images: int
+
+
+def evaluate_on(
+    config: ModelConfig,
+    data: DataSettings,
+    recipe: Recipe,
+    resolution: Resolution,
+    seed: int = 0,
+    device: str = "cpu",
+) -> BriefResult:
+    """Train a variant on a data set and measure it on the validation part.
+
+    The same arguments give the same result, bit for bit, on one machine's CPU and with the same
+    number of threads.
+
+    Args:
+        config: The variant; it is built for this resolution and the data set's classes.
+        data: The data set.
+        recipe: How to train, such as :data:`search.train.recipe.SMALL` with fewer epochs.
+        resolution: Of the images, in pixels.
+        seed: Of everything random.
+        device: Where to train.
+
+    Raises:
+        ConfigError: The data set is missing, broken, or has no validation images.
+        TrainingFailed: The loss is no finite number.
+    """
+    images = load_data(data)
+    if images.validation is None:
+        raise ConfigError(f"data {data.source} has no validation images to search with")
+    settings = TrainingSettings(
+        model=as_trained(config, recipe, resolution, len(images.classes)),
+        recipe=recipe,
+        data=data,
+        seed=seed,
+    )
+    trainer = Trainer(settings, images, Group(0, 1, torch.device(device)), None)
+    trainer.run()
+    row: dict[str, Any] = trainer.position.rows[-1]
+    kind = "validation" if recipe.average is None else "average"
+    return BriefResult(
+        accuracy=row[f"{kind}_top1"],
+        loss=row[f"{kind}_loss"],
+        train_loss=row["train_loss"],
+        images=len(images.validation),
+    )
+
+
+def as_trained(
+    config: ModelConfig, recipe: Recipe, resolution: Resolution, classes: int
+) -> ModelConfig:
+    """Return a variant for a resolution and classes, with the recipe's dropout."""
+    return config.replace(
+        image_size=resolution,
+        num_classes=classes,
+        drop_rate=recipe.drop,
+        drop_path_rate=recipe.drop_path,
+    )
