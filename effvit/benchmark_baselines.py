@@ -50,7 +50,8 @@ class PlainSepViT(nn.Module):
             assert isinstance(stage, Stage)
             x = _plain_stage(stage, x)
         x = self.network.norm(x.flatten(2).transpose(1, 2))
-        return self.network.head(x.mean(1))
+        logits: Tensor = self.network.head(x.mean(1))
+        return logits
 
 
 def _check_released(shape: tuple[int, int], block: BlockPlan) -> None:
@@ -90,7 +91,8 @@ def _plain_block(block: Block, x: Tensor, height: int, width: int) -> Tensor:
     mixed = _plain_attention(block.attention, block.norm1(windows))
     mixed = mixed.reshape(batch, down, across, high, wide, channels).transpose(2, 3)
     x = x + block.attention.proj(mixed.reshape(batch, height * width, channels))
-    return x + block.mlp(block.norm2(x))
+    out: Tensor = x + block.mlp(block.norm2(x))
+    return out
 
 
 def _plain_attention(attention: SeparableAttention, x: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ def _plain_attention(attention: SeparableAttention, x: Tensor) -> Tensor:
     qkv = attention.qkv(x).reshape(batch, count, length, 3, heads, channels // heads)
     query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)
     weights = ((query @ key.transpose(-2, -1)) * scale).softmax(dim=-1)
-    out = (weights @ value).transpose(2, 3).reshape(batch, count, length, channels) + x
+    out: Tensor = (weights @ value).transpose(2, 3).reshape(batch, count, length, channels) + x
     if not attention.mixes:
         return out
     token, features = out[:, :, 0], out[:, :, 1:]
@@ -112,7 +114,8 @@ def _plain_attention(attention: SeparableAttention, x: Tensor) -> Tensor:
     vectors = vectors.permute(0, 3, 1, 2, 4).reshape(batch, heads, count, -1)
     weights = ((query @ key.transpose(-2, -1)) * scale).softmax(dim=-1)
     out = (weights @ vectors).reshape(batch, heads, count, length - 1, channels // heads)
-    return out.permute(0, 2, 3, 1, 4).reshape(batch, count, length - 1, channels) + features
+    out = out.permute(0, 2, 3, 1, 4).reshape(batch, count, length - 1, channels)
+    return out + features
 
 
 def _plain(name: str) -> Pair:

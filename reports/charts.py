@@ -125,15 +125,12 @@ def _measures(row: Trial | Finalist) -> list[str]:
         (row.accuracy_low, row.accuracy_high) if isinstance(row, Finalist) else (math.nan, math.nan)
     )
     accuracy = QUANTITIES["accuracy"].interval(row.accuracy, low, high)
-    latency = QUANTITIES["latency_ms"].interval(
-        row.latency_ms, row.latency_low_ms, row.latency_high_ms
-    )
     macs, params = QUANTITIES["macs"].text(row.macs), QUANTITIES["params"].text(row.params)
     return [
         f"<b>{html.escape(name)}</b> {html.escape(row.variant_id)}",
         f"accuracy {accuracy}, {_effort(row)}",
         f"{macs} MACs, {params} parameters",
-        f"latency {latency}" + (", noisy" if _noisy(row) else ""),
+        f"latency {findings.latency_text(row)}" + (", noisy" if _noisy(row) else ""),
     ]
 
 

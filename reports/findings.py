@@ -61,6 +61,9 @@ class Quantity(NamedTuple):
         return f"{self.text(value)} [{', '.join(ends)}]"
 
 
+PREDICTED = "predicted"
+"""Source of a latency that nobody measured."""
+
 QUANTITIES: Mapping[str, Quantity] = {
     "macs": Quantity("MACs", "multiply-accumulates (MACs)", "G", 1e9),
     "params": Quantity("parameters", "parameters", "M", 1e6),
@@ -172,6 +175,8 @@ class Variant(NamedTuple):
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
+    latency_source: str
+    latency_predicted_ms: float
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -190,6 +195,17 @@ class Variant(NamedTuple):
 def display_name(variant: Trial | Finalist) -> str:
     """Published name, or ``#`` and the trial's number."""
     return variant.published or f"#{variant.number}"
+
+
+def latency_text(row: Variant | Trial | Finalist) -> str:
+    """Latency with its interval, and what was predicted of it."""
+    quantity = QUANTITIES["latency_ms"]
+    text = quantity.interval(row.latency_ms, row.latency_low_ms, row.latency_high_ms)
+    if math.isnan(row.latency_predicted_ms):
+        return text
+    if row.latency_source == PREDICTED:
+        return f"{text}, predicted"
+    return f"{text}, predicted: {quantity.text(row.latency_predicted_ms)}"
 
 
 def front_table(run: Run) -> tuple[Variant, ...]:
@@ -216,6 +232,8 @@ def _from_finalist(row: Finalist) -> Variant:
         latency_ms=row.latency_ms,
         latency_low_ms=row.latency_low_ms,
         latency_high_ms=row.latency_high_ms,
+        latency_source=row.latency_source,
+        latency_predicted_ms=row.latency_predicted_ms,
         accuracy=row.accuracy,
         accuracy_low=row.accuracy_low,
         accuracy_high=row.accuracy_high,
@@ -237,6 +255,8 @@ def _from_trial(row: Trial) -> Variant:
         latency_ms=row.latency_ms,
         latency_low_ms=row.latency_low_ms,
         latency_high_ms=row.latency_high_ms,
+        latency_source=row.latency_source,
+        latency_predicted_ms=row.latency_predicted_ms,
         accuracy=row.accuracy,
         accuracy_low=math.nan,
         accuracy_high=math.nan,

@@ -39,7 +39,7 @@ def render_page(run: Run, folder: str) -> str:
     environment.filters |= {
         "quantity": lambda value, column: QUANTITIES[column].text(value),
         "share": QUANTITIES["accuracy"].text,
-        "latency": _latency_text,
+        "latency": findings.latency_text,
         "accuracy": _accuracy_text,
         "plain": _plain,
     }
@@ -153,12 +153,6 @@ def _row(trial: Trial) -> Row:
 
 
 # --- filters ------------------------------------------------------------------------------------
-
-
-def _latency_text(row: Variant | Trial) -> str:
-    return QUANTITIES["latency_ms"].interval(
-        row.latency_ms, row.latency_low_ms, row.latency_high_ms
-    )
 
 
 def _accuracy_text(row: Variant) -> str:

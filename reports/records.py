@@ -118,6 +118,8 @@ class Trial:
         reason: Why the trial did not complete. published: Name of a published model, or empty.
         peak_activation_mb: Megabytes. ``*_ms``: milliseconds. ``*seconds``: seconds.
         latency_ratio: To the reference network measured beside it.
+        latency_source: ``measured`` or ``predicted``, empty without a latency.
+        latency_predicted_ms: NaN where nothing was predicted.
         accuracy, relation, recognition, hypervolume: Shares, 0 to 1.
         axes: Value by axis name, as written. extra: Columns this version does not know.
         config: The variant's configuration as JSON.
@@ -137,6 +139,8 @@ class Trial:
     latency_high_ms: float
     latency_ratio: float
     latency_noisy: bool | None
+    latency_source: str
+    latency_predicted_ms: float
     accuracy: float
     relation: float
     recognition: float
@@ -161,6 +165,7 @@ class Finalist:
     Attributes:
         accuracy: Mean over seeds; ``_sd`` its standard deviation between seeds, ``_low`` and
             ``_high`` the 95 % interval of the mean.
+        latency_source, latency_predicted_ms: As in :class:`Trial`.
         found: Seeds, of ``seeds``, that found the relation.
         on_front: Whether the variant is still not dominated.
     """
@@ -173,6 +178,8 @@ class Finalist:
     latency_ms: float
     latency_low_ms: float
     latency_high_ms: float
+    latency_source: str
+    latency_predicted_ms: float
     accuracy: float
     accuracy_sd: float
     accuracy_low: float

@@ -19,6 +19,7 @@ from optuna.trial import Trial, TrialState
 
 from effvit import ModelConfig, model_cost, model_costs
 from search.latency import LatencyGuess, Meter
+from search.latency.source import MEASURED, PREDICTED
 from search.records import TrialRecord
 from search.samplers import GuardedSampler, SpaceExhaustedError, sampler_kind, within
 from search.settings import RunSettings
@@ -186,6 +187,8 @@ class Search:
             record.latency_ms = latency.median_ms
             record.latency_low_ms, record.latency_high_ms = latency.low_ms, latency.high_ms
             record.latency_ratio, record.latency_noisy = latency.ratio, latency.noisy
+            record.latency_source = PREDICTED if latency.predicted else MEASURED
+            record.latency_predicted_ms = latency.median_ms if latency.predicted else None
             self._guess.add(_features([record.model_config])[0], latency.median_ms)
             limit = self._settings.budgets.max_latency_ms
             if limit is not None and latency.median_ms > limit:

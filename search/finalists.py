@@ -145,6 +145,8 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
             "latency_ms",
             "latency_low_ms",
             "latency_high_ms",
+            "latency_source",
+            "latency_predicted_ms",
         )
     }
     accuracies = [score.accuracy for score in scores]

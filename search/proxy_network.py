@@ -8,6 +8,7 @@ positions, would hand the cue to every cell, and no variant would need to relate
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from effvit import create_model
 from effvit.config import ModelConfig
 from effvit.networks.backbone import CHANNELS_LAST, Backbone
+from effvit.networks.efficientvit import MultiScaleLinearAttention
 from effvit.networks.layers import ConvBlock
 from search.digits import CLASSES, GRID
 
@@ -66,9 +68,10 @@ def initialise(network: ProxyNetwork, seed: int) -> None:
     """Initialise every tensor by its name: variants share what they have in common.
 
     These are common random numbers, which take noise out of comparisons of variants. Matrices and
-    kernels are normal, cut at two deviations of 1 / sqrt(fan-in), times 0.3 where they end a
-    residual branch, which lets short runs learn faster; norms, biases (zero) and window tokens are
-    as the network has them.
+    kernels are normal, cut at two deviations of 1 / sqrt(fan-in); biases are zero; norms and window
+    tokens are as the network has them. What ends a residual branch, a matrix or the scale of a
+    norm, is times 0.3: short runs then learn faster, and those with batch norms find the relation
+    more often.
     """
     for name, tensor in network.named_parameters():
         if name.endswith(".bias"):
@@ -81,3 +84,14 @@ def initialise(network: ProxyNetwork, seed: int) -> None:
             nn.init.trunc_normal_(
                 tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
             )
+    for norm in _norms_at_residual_ends(network):
+        nn.init.constant_(norm, _RESIDUAL_SCALE)
+
+
+def _norms_at_residual_ends(network: nn.Module) -> Iterator[Tensor]:
+    """Scales of the norms after which a branch is added to its shortcut."""
+    for module in network.modules():
+        if isinstance(module, ConvBlock) and module.shortcut:
+            yield module[-1].get_parameter("norm.weight")
+        elif isinstance(module, MultiScaleLinearAttention):
+            yield module.proj.get_parameter("norm.weight")

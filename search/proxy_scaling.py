@@ -31,13 +31,14 @@ from effvit.designs.attention.separable import SeparableAttention
 from effvit.designs.attention.windows import WindowAttention
 from effvit.designs.efficientvit import EfficientViTConfig
 from effvit.designs.hybrid import HybridConfig
+from effvit.designs.macro import MacroConfig, stage_maps
 from effvit.designs.mobilevitv2 import (
     ATTENTION_STAGES,
     BASE_ATTENTION_WIDTHS,
     BASE_WIDTHS,
     MobileViTv2Config,
 )
-from effvit.designs.sepvit import MacroConfig, SepViTConfig, stage_maps
+from effvit.designs.sepvit import SepViTConfig
 from search.digits import CANVAS
 from spaces.mobilevitv2 import attention_map
 
@@ -52,10 +53,14 @@ class Rule:
     Attributes:
         scale: Makes the variant that the proxy trains.
         cells_meet: Whether distant cells of a scaled variant can meet before the last stage.
+        duration: Steps of a training, as a multiple of SepViT's. Families that relate cells in one
+            or two stages only, behind many layers, find the relation later; their scaled variants
+            are also cheaper, so that a training takes about as long.
     """
 
     scale: Callable[[Any], ModelConfig]
     cells_meet: Callable[[Any], bool]
+    duration: int = 1
 
 
 def proxy_config(config: ModelConfig) -> ModelConfig:
@@ -64,20 +69,32 @@ def proxy_config(config: ModelConfig) -> ModelConfig:
     Raises:
         ConfigError: A family without a rule, or a scaled value breaks a rule of the family.
     """
-    return _rule(config).scale(config)
+    return rule(config.family).scale(config)
 
 
 def cells_meet(config: ModelConfig) -> bool:
     """Whether distant cells can meet before the last stage of a scaled variant."""
-    return _rule(config).cells_meet(config)
+    return rule(config.family).cells_meet(config)
 
 
-def _rule(config: ModelConfig) -> Rule:
-    if config.family not in RULES:
-        raise ConfigError(
-            f"the proxy scales families {', '.join(RULES)}, got family {config.family!r}"
-        )
-    return RULES[config.family]
+def family_steps(family: str, steps: int) -> int:
+    """Steps that a family needs where SepViT takes ``steps``.
+
+    Raises:
+        ConfigError: A family without a rule.
+    """
+    return rule(family).duration * steps
+
+
+def rule(family: str) -> Rule:
+    """The rule of a family.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if family not in RULES:
+        raise ConfigError(f"the proxy scales families {', '.join(RULES)}, got family {family!r}")
+    return RULES[family]
 
 
 # --- what the rules share -----------------------------------------------------------------------
@@ -222,7 +239,8 @@ def scale_hybrid(config: HybridConfig) -> HybridConfig:
 def _scaled_group(before: int, group: int, window: int, shape: Resolution, small: int) -> int:
     """Windows along a side that GSA gathers, for windows of ``before`` that become ``window``."""
     groups: Sequence[int] = range(2 * window, small, window) or [window]
-    return ceil_div(scaled_window(before * group, shape, small, groups), window)
+    scaled: int = ceil_div(scaled_window(before * group, shape, small, groups), window)
+    return scaled
 
 
 def _scaled_stripe(stripe: int, shape: Resolution, small: int) -> int:
@@ -231,9 +249,11 @@ def _scaled_stripe(stripe: int, shape: Resolution, small: int) -> int:
     if stripe >= max(shape):
         return small
     count = ceil_div(side, stripe)
-    return min(
-        range(1, small), key=lambda s: (abs(math.log(ceil_div(small, s) / count)), -small % s)
-    )
+
+    def distance(candidate: int) -> tuple[float, int]:
+        return abs(math.log(ceil_div(small, candidate) / count)), -small % candidate
+
+    return min(range(1, small), key=distance)
 
 
 def _hybrid_cells_meet(config: HybridConfig) -> bool:
@@ -347,8 +367,8 @@ def _efficientvit_cells_meet(config: EfficientViTConfig) -> bool:
 
 RULES: Mapping[str, Rule] = {
     "sepvit": Rule(scale_sepvit, _sepvit_cells_meet),
-    "mobilevitv2": Rule(scale_mobilevitv2, _mobilevitv2_cells_meet),
-    "efficientvit": Rule(scale_efficientvit, _efficientvit_cells_meet),
+    "mobilevitv2": Rule(scale_mobilevitv2, _mobilevitv2_cells_meet, duration=3),
+    "efficientvit": Rule(scale_efficientvit, _efficientvit_cells_meet, duration=2),
     "hybrid": Rule(scale_hybrid, _hybrid_cells_meet),
 }
 """By family. A new family adds its two functions and a row."""

@@ -34,6 +34,8 @@ class TrialRecord:
         latency_ms, latency_low_ms, latency_high_ms: Latency and its 95 % interval.
         latency_ratio: Ratio to the reference network.
         latency_noisy: The machine was busy.
+        latency_source: ``measured`` or ``predicted``; empty without a latency.
+        latency_predicted_ms: What was predicted, also where the front was measured afterwards.
         accuracy, relation, recognition: Proxy scores on validation digits, 0 to 1.
         relation_found: Whether training found the relation between cells at all.
         proxy_steps, proxy_seed, proxy_attempts, proxy_seconds: How the proxy was trained.
@@ -57,6 +59,8 @@ class TrialRecord:
     latency_high_ms: float | None = None
     latency_ratio: float | None = None
     latency_noisy: bool | None = None
+    latency_source: str = ""
+    latency_predicted_ms: float | None = None
     accuracy: float | None = None
     relation: float | None = None
     recognition: float | None = None

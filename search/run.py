@@ -22,18 +22,27 @@ from rich.console import Console
 from rich.markup import escape
 
 from effvit import ConfigError, ModelConfig, model_cost, model_costs
-from effvit.config import parse_resolution
 from effvit.console import BAD_INPUT, one_line_errors, readable, stderr
 from search import proxy
 from search.engine import Search
-from search.environment import available_cores, device_name, environment
+from search.environment import available_cores, checked_device, device_name, environment
 from search.finalists import FinalRound, pareto_entries, select_finalists
 from search.latency import LatencyMeter, LatencyProtocol
+from search.latency.source import (
+    PREDICTED,
+    LatencyMode,
+    PredictingMeter,
+    choose_source,
+    copy_table,
+    read_copy,
+)
+from search.latency.store import TableKey
 from search.progress import Progress
-from search.proxy_network import proxy_config
+from search.proxy_scaling import family_steps
 from search.proxy_statement import statement
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
+from search.remeasure import FrontMeter, describe_errors
 from search.samplers import SAMPLERS, quiet_optuna, sampler_kind, within
 from search.settings import (
     OBJECTIVES,
@@ -46,7 +55,7 @@ from search.settings import (
 from search.storage import lock_folder, open_study
 from search.workers import TrainingPool
 from spaces import get_space
-from spaces.space import Space
+from spaces.space import InvalidVariant, Space
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -77,6 +86,13 @@ def run(
         int | None, typer.Option(min=1, help="CPU threads of latency [all cores].")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a call for latency.")] = 1,
+    latency: Annotated[
+        LatencyMode,
+        typer.Option(
+            help="Measure variants, or predict them by a table that python -m search.latency build "
+            "made; auto predicts where there is one."
+        ),
+    ] = LatencyMode.AUTO,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that train side by side [all cores].")
     ] = None,
@@ -85,11 +101,13 @@ def run(
     ] = 5,
     final_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each finalist.")] = 3,
     steps: Annotated[
-        int, typer.Option(min=1, help="Training steps of the proxy for each trial.")
-    ] = proxy.SEARCH.steps,
+        int | None,
+        typer.Option(min=1, help="Training steps of the proxy for each trial [by family]."),
+    ] = None,
     final_steps: Annotated[
-        int, typer.Option(min=1, help="Training steps of the proxy for the finalists.")
-    ] = proxy.FULL.steps,
+        int | None,
+        typer.Option(min=1, help="Training steps of the proxy for the finalists [by family]."),
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL [a journal in the folder].")
     ] = None,
@@ -98,17 +116,19 @@ def run(
 
     The same command on the same folder goes on where it stopped; more --trials extend a run.
     """
+    searched = get_space(space, resolution)
+    family = searched.unrank(0).family
     settings = RunSettings(
         space=space,
-        resolution=parse_resolution(resolution),
+        resolution=searched.resolution,
         seed=seed,
         sampler=sampler,
         budgets=Budgets.parse(max_macs, max_params, max_latency),
-        device=_checked_device(device),
+        device=checked_device(device),
         threads=threads or available_cores(),
         latency=LatencyProtocol(batch=batch),
-        search_recipe=dataclasses.replace(proxy.SEARCH, steps=steps),
-        final_recipe=dataclasses.replace(proxy.FULL, steps=final_steps),
+        search_recipe=_recipe(proxy.SEARCH, family, steps),
+        final_recipe=_recipe(proxy.FULL, family, final_steps),
         trials=trials,
         workers=workers or available_cores(),
         finalists=finalists,
@@ -117,9 +137,10 @@ def run(
     )
     sampler_kind(sampler)
     folder = out or Path("runs") / space
+    saved = read_saved(folder)
+    source = choose_source(latency, _table_key(settings), saved["identity"] if saved else None)
+    settings = dataclasses.replace(settings, latency_source=source)
     try:
-        searched = get_space(space, settings.resolution)
-        proxy_config(searched.unrank(0))  # says at once where the proxy has no scaling rule
         _check_budgets(searched, settings)
         with lock_folder(folder):
             _run(settings, searched, folder, Console(highlight=False, soft_wrap=True))
@@ -135,16 +156,9 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _checked_device(name: str) -> str:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be cpu, cuda or like cuda:0, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not available here (nearest valid: cpu)")
-    return name
+def _recipe(recipe: proxy.ProxyRecipe, family: str, steps: int | None) -> proxy.ProxyRecipe:
+    """The recipe with so many steps, or as many as the family needs."""
+    return dataclasses.replace(recipe, steps=steps or family_steps(family, recipe.steps))
 
 
 def _check_budgets(space: Space, settings: RunSettings) -> None:
@@ -152,7 +166,7 @@ def _check_budgets(space: Space, settings: RunSettings) -> None:
     budgets = settings.budgets
     if budgets.max_macs is None and budgets.max_params is None:
         return
-    drawn = _drawn(space, settings)
+    drawn = _drawn(space, settings.seed)
     if any(within(drawn, budgets.max_macs, budgets.max_params)):
         return
     cost = model_cost(drawn[0])
@@ -162,13 +176,14 @@ def _check_budgets(space: Space, settings: RunSettings) -> None:
     )
 
 
-def _drawn(space: Space, settings: RunSettings) -> list[ModelConfig]:
+@functools.lru_cache(maxsize=1)  # asked for by the check of budgets and by the scale
+def _drawn(space: Space, seed: int) -> tuple[ModelConfig, ...]:
     """A sample of the space, led by the smallest variant that a descent from it finds."""
-    drawn = space.sample_many(np.random.default_rng(settings.seed), SCALE_SAMPLES)
+    drawn = space.sample_many(np.random.default_rng(seed), SCALE_SAMPLES)
     smallest = _smallest(drawn)
     while (nearer := _smallest([smallest, *space.neighbours(smallest)])) != smallest:
         smallest = nearer
-    return [smallest, *drawn]
+    return (smallest, *drawn)
 
 
 def _smallest(configs: Sequence[ModelConfig]) -> ModelConfig:
@@ -189,26 +204,34 @@ def _run(settings: RunSettings, space: Space, folder: Path, console: Console) ->
     )
     if calibration is None:
         calibration = Calibration(meter.reference_ms, _scale(settings, space, meter))
+    predicting = None
+    if settings.latency_source == PREDICTED:
+        if saved is None:
+            copy_table(_table_key(settings), folder)
+        predicting = PredictingMeter(read_copy(folder), meter, calibration.reference_ms)
     run_key = {"identity": settings.identity(), "calibration": dataclasses.asdict(calibration)}
     if saved is None:
-        write_json(folder / SETTINGS, {**_document(settings, space, calibration), **run_key})
+        document = _document(settings, space, calibration, predicting)
+        write_json(folder / SETTINGS, {**document, **run_key})
     study, cut = open_study(folder, settings.storage, run_key)
     if saved is not None:
         write_json(folder / SETTINGS, {**saved, "trials": settings.trials, "command": _command()})
     if cut:
         console.print(f"cut {cut} bytes of an unfinished line off the study: the last stop's")
     _announce(console, settings, space, folder, resumed=saved is not None)
-    search = Search(settings, space, study, meter)
-    for name in space.published():
-        if name not in search.published:
-            console.print(f"left out: {name} is over the budgets")
-    _search_and_report(settings, search, study, calibration.scale, folder, console)
+    if predicting is not None:
+        console.print(predicting.describe())
+    search = Search(settings, space, study, predicting or meter)
+    front_meter = FrontMeter(study, search.records, meter, settings.budgets.max_latency_ms)
+    _announce_left_out(console, space, search)
+    _search_and_report(settings, search, study, front_meter, calibration.scale, folder, console)
 
 
 def _search_and_report(
     settings: RunSettings,
     search: Search,
     study: optuna.Study,
+    front_meter: FrontMeter,
     scale: Scale,
     folder: Path,
     console: Console,
@@ -231,6 +254,9 @@ def _search_and_report(
                 f"no variant within the budgets is left after {search.finished} trials of "
                 f"{settings.trials}"
             )
+        front_meter.run(scale)
+        if errors := describe_errors(search.records):
+            console.print(errors)
         records = write()
         chosen = select_finalists(records, scale, settings.finalists)
         seeds = range(settings.seed + 1, settings.seed + 1 + settings.final_seeds)
@@ -249,7 +275,7 @@ def _search_and_report(
 
 def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
     """Bounds of MACs from a sample of the space, of latency from the reference network's speed."""
-    macs = model_costs([*_drawn(space, settings), *space.published().values()]).macs
+    macs = model_costs([*_drawn(space, settings.seed), *space.published().values()]).macs
     low, high = float(macs.min()), float(settings.budgets.max_macs or macs.max())
     reference = model_cost(settings.latency.reference, settings.resolution).macs
     per_mac = meter.reference_ms / reference
@@ -262,8 +288,21 @@ def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
     )
 
 
-def _document(settings: RunSettings, space: Space, calibration: Calibration) -> dict[str, Any]:
+def _table_key(settings: RunSettings) -> TableKey:
+    """What a table must be about to predict this run's latencies."""
+    return TableKey.here(
+        settings.space, settings.resolution, settings.device, settings.threads, settings.latency
+    )
+
+
+def _document(
+    settings: RunSettings,
+    space: Space,
+    calibration: Calibration,
+    predicting: PredictingMeter | None,
+) -> dict[str, Any]:
     """Everything about a run, for ``settings.json``."""
+    protocol = settings.latency.describe()
     return {
         "workbench_version": importlib.metadata.version("effvit-workbench"),
         "command": _command(),
@@ -280,7 +319,7 @@ def _document(settings: RunSettings, space: Space, calibration: Calibration) -> 
             for axis in space.axes
         ],
         "proxy": {
-            **statement(),
+            **statement(settings.space),
             "search_recipe": settings.search_recipe.to_dict(),
             "final_recipe": settings.final_recipe.to_dict(),
         },
@@ -289,7 +328,8 @@ def _document(settings: RunSettings, space: Space, calibration: Calibration) -> 
             "device": device_name(settings.device),
             "threads": settings.threads,
             "batch": settings.latency.batch,
-            "protocol": settings.latency.describe(),
+            "source": settings.latency_source,
+            "protocol": f"{protocol} {predicting.describe()}" if predicting else protocol,
             "reference_network": settings.latency.reference,
             "reference_ms": calibration.reference_ms,
         },
@@ -338,6 +378,33 @@ def _announce(
         f"latency on {settings.device} with threads: {settings.threads}"
     )
     console.print(f"writing to {escape(str(folder))}")
+
+
+def _announce_left_out(console: Console, space: Space, search: Search) -> None:
+    """Say which published variants are not searched, and why."""
+    for name in space.published():
+        if name not in search.published:
+            console.print(f"left out: {name} is over the budgets")
+    outside = {
+        name: config.replace(image_size=space.resolution)
+        for name, config in space.family_variants().items()
+        if name not in space.published()
+    }
+    if outside:
+        first, config = next(iter(outside.items()))
+        height, width = space.resolution
+        console.print(
+            f"not in the space at {height}x{width}: {', '.join(outside)} "
+            f"({first}: {escape(_why_outside(space, config))})"
+        )
+
+
+def _why_outside(space: Space, config: ModelConfig) -> str:
+    try:
+        space.encode(config)
+    except InvalidVariant as error:
+        return str(error)
+    raise AssertionError("the space contains it")
 
 
 def _print_front(console: Console, settings: RunSettings, rows: list[dict[str, Any]]) -> None:

@@ -30,6 +30,7 @@ class RunSettings:
         device: The torch device whose latency counts.
         threads: CPU threads of a latency measurement.
         latency: How latency is measured.
+        latency_source: Whether latencies of trials are ``measured`` or ``predicted``.
         search_recipe, final_recipe: How the proxy trains for each trial, and for the finalists.
         trials: Trials in all; may grow when the run is resumed.
         workers: Processes that train side by side.
@@ -52,6 +53,7 @@ class RunSettings:
     finalists: int
     final_seeds: int
     storage: str | None = None
+    latency_source: str = "measured"
 
     FREE = ("trials", "workers", "finalists", "final_seeds", "storage")
     """What may differ when a run is resumed."""

@@ -14,22 +14,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from effvit import ConfigError, model_config
+from effvit import model_config
 from effvit.backends import BACKENDS, Execution, Precision, obstacle
-from effvit.config import parse_resolution, unknown_name
+from effvit.config import parse_resolution
 from effvit.console import one_line_errors, stderr
 from search.environment import available_cores, checked_device, device_name
 from search.latency import repeatability as repeats
 from search.latency.models import read_models
+from search.latency.options import (
+    BackendsOption,
+    ChannelsLastOption,
+    DeviceOption,
+    PrecisionOption,
+    ReferenceOption,
+    SecondsOption,
+    ThreadsOption,
+    read_batches,
+    read_executions,
+    wide_console,
+)
+from search.latency.predicting import build_table, list_tables, validate_table
 from search.latency.protocol import LatencyProtocol
-from search.latency.table import Row, as_table, failures, measure_all, write_rows
+from search.latency.rows import Row, as_table, failures, measure_all, write_rows
 
 NOTHING_MEASURED = 1
 """Exit code where every network failed on every back end."""
 
-
-FILE_WIDTH = 120
-"""Columns of tables that go into a file or a pipe."""
 
 app = typer.Typer(
     add_completion=False,
@@ -37,18 +47,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Latency on this machine: measured with its noise, or predicted.",
 )
-
-BackendsOption = Annotated[
-    str, typer.Option("--backend", help=f"Separated by commas: {', '.join(BACKENDS)}.")
-]
-PrecisionOption = Annotated[Precision, typer.Option(help="Of weights, images and arithmetic.")]
-ChannelsLastOption = Annotated[
-    bool, typer.Option("--channels-last", help="Weights and images in channels_last order.")
-]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads [all cores].")]
-DeviceOption = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda:0.")]
-SecondsOption = Annotated[float, typer.Option(min=0.0, help="Time for each measurement.")]
-ReferenceOption = Annotated[str, typer.Option(help="The network that runs in turn.")]
 
 
 @app.command("measure")
@@ -196,47 +194,16 @@ def measure_once(setting: str) -> None:
     typer.echo(repeats.measure_here(repeats.Setting.from_json(setting)).to_json())
 
 
-def wide_console() -> Console:
-    """Console whose tables are not squeezed where nobody watches a terminal."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = max(console.width, FILE_WIDTH)
-    return console
-
-
-def read_executions(backends: str, precision: Precision, channels_last: bool) -> list[Execution]:
-    """Read names separated by commas; each once.
-
-    Raises:
-        ConfigError: An unknown back end.
-    """
-    names = list(dict.fromkeys(name.strip() for name in backends.split(",")))
-    for name in names:
-        if name not in BACKENDS:
-            raise unknown_name("back end", name, BACKENDS)
-    return [Execution(name, precision, channels_last) for name in names]
-
-
-def read_batches(text: str) -> list[int]:
-    """Read batch sizes separated by commas; each once.
-
-    Raises:
-        ConfigError: One is no positive integer.
-    """
-    batches = []
-    for part in text.split(","):
-        if not part.strip().isdecimal() or int(part) < 1:
-            raise ConfigError(f"batch sizes must be like 1 or 1,16, got {text!r}")
-        batches.append(int(part))
-    return list(dict.fromkeys(batches))
-
-
 def with_default(arguments: Sequence[str]) -> list[str]:
     """Put ``measure`` in front where no command is named."""
     known = {command.name for command in app.registered_commands}
     named = not arguments or arguments[0] in known or arguments[0] == "--help"
     return list(arguments) if named else ["measure", *arguments]
 
+
+app.command("build")(build_table)
+app.command("validate")(validate_table)
+app.command("tables")(list_tables)
 
 if __name__ == "__main__":
     app(with_default(sys.argv[1:]))

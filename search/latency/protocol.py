@@ -80,6 +80,7 @@ class Latency:
         difference: Largest difference of a logit from eager float32, as a share of the largest
             logit; None where nothing was to compare.
         state: How busy the machine was; None if nobody looked.
+        predicted: Not measured but predicted; the interval is that of the prediction.
     """
 
     median_ms: float
@@ -92,6 +93,7 @@ class Latency:
     warm_up: int = 0
     difference: float | None = None
     state: MachineState | None = None
+    predicted: bool = False
 
 
 class Meter(Protocol):

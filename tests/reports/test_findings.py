@@ -271,3 +271,20 @@ def test_ticks_lie_inside_and_rise(low: float, ratio: float) -> None:
     assert list(ticks) == sorted(set(ticks))
     assert len(ticks) <= 12
     assert len(ticks) >= 2 or ratio < 1.25
+
+
+@pytest.mark.parametrize(
+    ("source", "predicted", "text"),
+    [
+        ("measured", "", "20.0\xa0ms [19.0, 22.0]"),
+        ("predicted", 20.0, "20.0\xa0ms [19.0, 22.0], predicted"),
+        ("measured", 21.0, "20.0\xa0ms [19.0, 22.0], predicted: 21.0\xa0ms"),
+    ],
+)
+def test_latency_says_what_was_predicted(
+    tmp_path: Path, source: str, predicted: object, text: str
+) -> None:
+    values = {"latency_source": source, "latency_predicted_ms": predicted}
+    run = run_of(tmp_path, [sample.trial(0, **values)], [sample.finalist(0, **values)])
+    for row in (run.trials[0], run.finalists[0], findings.front_table(run)[0]):
+        assert findings.latency_text(row) == text

@@ -19,12 +19,13 @@ from effvit.backends import BackendError, Execution, Precision
 from effvit.config import Resolution
 from search.latency import Latency, LatencyProtocol, repeatability
 from search.latency import __main__ as commands
-from search.latency.__main__ import app, read_batches, with_default
+from search.latency.__main__ import app, with_default
 from search.latency.meter import LatencyMeter
 from search.latency.models import read_models
+from search.latency.options import read_batches
 from search.latency.repeatability import Repeat, Setting, variation
+from search.latency.rows import Row, failures, measure_all, values
 from search.latency.state import MachineState
-from search.latency.table import Row, failures, measure_all, values
 
 LITE, TINY = model_config("sepvit_lite"), model_config("sepvit_tiny")
 NO_OPENVINO = "openvino needs openvino: pip install '.[openvino]'"

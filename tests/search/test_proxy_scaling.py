@@ -1,4 +1,4 @@
-"""How variants are scaled for the proxy: what every family promises, then each family's own rule."""
+"""How variants are scaled for the proxy: what every family promises, then each family's rule."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_another_family_is_refused_by_name() -> None:
         family = "other"
 
     for asked in (proxy_config, cells_meet):
-        with pytest.raises(ConfigError, match="scales families sepvit, .*got family 'other'"):
+        with pytest.raises(ConfigError, match=r"scales families sepvit, .*got family 'other'"):
             asked(Other())
 
 

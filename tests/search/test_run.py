@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from optuna.trial import TrialState
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from effvit import model_cost
+from effvit import ModelConfig, model_cost
 from search import proxy
 from search import run as command
 from search.latency import Latency
@@ -24,6 +28,7 @@ from search.run import app
 from search.settings import SETTINGS, RunSettings
 from search.storage import JOURNAL, lock_folder, open_study
 from spaces import get_space
+from spaces.sepvit import SepViTSpace
 from tests.search.fakes import SCALE, run_settings
 
 Files = dict[str, str]
@@ -248,6 +253,70 @@ def test_scale_puts_what_is_affordable_between_0_and_1(budgets: Budgets) -> None
             cost = model_cost(config)
             losses = scale.losses((0.5, cost.macs, 10.0))
             assert all(0 <= loss <= 1 for loss in losses)
+
+
+def test_the_sample_is_drawn_once_for_budgets_and_scale() -> None:
+    class Counting(SepViTSpace):
+        drawn = 0
+
+        def sample_many(self, rng: np.random.Generator, count: int) -> list[ModelConfig]:
+            self.drawn += 1
+            return super().sample_many(rng, count)
+
+    settings = run_settings(budgets=Budgets(max_macs=10**9))
+    space = Counting(224)
+    command._check_budgets(space, settings)
+    command._scale(settings, space, Measured())  # type: ignore[arg-type]
+    assert space.drawn == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "expected"),
+    [
+        ("sepvit", 224, ""),
+        (
+            "sepvit",
+            256,
+            (
+                "not in the space at 256x256: sepvit_lite, sepvit_tiny, sepvit_small, sepvit_base "
+                "(sepvit_lite: stage 2's windows must come from "
+            ),
+        ),
+        (
+            "efficientvit",
+            224,
+            (
+                "not in the space at 224x224: efficientvit_l1, efficientvit_l2, efficientvit_l3 "
+                "(efficientvit_l1: all blocks share one expand_ratio, got "
+            ),
+        ),
+    ],
+)
+def test_published_variants_outside_the_space_are_named_in_one_line(
+    name: str, resolution: int, expected: str
+) -> None:
+    space = get_space(name, resolution)
+    said = io.StringIO()
+    search = SimpleNamespace(published=space.published())
+    command._announce_left_out(Console(file=said, soft_wrap=True), space, search)  # type: ignore[arg-type]
+    assert said.getvalue().startswith(expected)
+    assert said.getvalue().count("\n") == bool(expected)
+
+
+def test_published_variants_over_the_budgets_are_named() -> None:
+    said = io.StringIO()
+    search = SimpleNamespace(published={})
+    command._announce_left_out(Console(file=said), get_space("sepvit"), search)  # type: ignore[arg-type]
+    assert said.getvalue().splitlines()[0] == "left out: sepvit_lite is over the budgets"
+
+
+def test_trainings_take_as_many_steps_as_the_family_needs_or_as_asked() -> None:
+    for recipe in (proxy.SEARCH, proxy.FULL):
+        assert command._recipe(recipe, "sepvit", None) == recipe
+        longer = command._recipe(recipe, "mobilevitv2", None)
+        assert longer.steps > recipe.steps
+        assert longer == dataclasses.replace(recipe, steps=longer.steps)
+        assert command._recipe(recipe, "mobilevitv2", 7).steps == 7
 
 
 def test_help_names_every_sampler_and_default() -> None:
