@@ -58,7 +58,7 @@ class TrainingFailure:
 Outcome = Trained | TrainingFailure
 
 
-def _prepare_worker(parent: int) -> None:
+def prepare_worker(parent: int) -> None:
     """Run one thread, leave Ctrl-C to the parent, and end with the parent even if it is killed."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -103,7 +103,7 @@ class TrainingPool:
         return ProcessPoolExecutor(
             self._workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_prepare_worker,
+            initializer=prepare_worker,
             initargs=(os.getpid(),),
         )
 

@@ -13,11 +13,15 @@ settings.register_profile("quick", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("quick")
 
 
-@pytest.fixture(autouse=True)
-def _seeded_on_one_thread() -> Iterator[None]:
-    """Start every test from the same random state; workers of a parallel run share the cores."""
-    threads = torch.get_num_threads()
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One thread for fixtures of modules too: another number of threads adds up in other orders."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded_on_one_thread(_one_thread: None) -> Iterator[None]:
+    """Start every test from the same random state; workers of a parallel run share the cores."""
     torch.manual_seed(0)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)

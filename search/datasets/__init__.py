@@ -1,9 +1,9 @@
 """Images to train and search on: the embedded digits, folders, CIFAR, ImageNet, timm's data sets.
 
 Three parts are kept apart. Training learns from ``train``; a search may look at ``validation``;
-``test`` is for one final report. :func:`load_data` returns the first two and never opens the third,
-neither its files nor their names; that takes :func:`held_out_images`, which nothing that searches
-calls.
+``test`` is for one final report. :func:`load_data` returns the first two; of the third it sees at
+most that there are folders of classes. To open it takes :func:`held_out_images`, which nothing that
+searches calls.
 """
 
 from search.datasets.sets import (

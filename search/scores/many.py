@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +24,7 @@ from search.proxy_network import ProxyNetwork, initialise
 from search.proxy_scaling import proxy_config
 from search.scores.common import Batch
 from search.scores.table import SCORES, compute
+from search.workers import prepare_worker
 
 IMAGES = 16
 """Canvases of a batch."""
@@ -48,7 +50,7 @@ class Scored:
 def score_variant(
     config: ModelConfig, seed: int = 0, names: Sequence[str] = tuple(SCORES), images: int = IMAGES
 ) -> Scored:
-    """Compute scores of one variant; the same arguments give the same values, bit for bit.
+    """Compute scores of one variant; bit for bit as :func:`search.scores.table.compute`.
 
     Args:
         config: The variant at its design resolution.
@@ -107,7 +109,7 @@ def score_all(
     """
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+        workers, mp_context=context, initializer=prepare_worker, initargs=(os.getpid(),)
     ) as pool:
         futures = {
             pool.submit(_scored, config, seed, tuple(names), images): index

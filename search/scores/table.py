@@ -63,7 +63,9 @@ SCORES: dict[str, Score] = {
 
 
 def compute(name: str, model: nn.Module, batch: Batch, seed: int = 0) -> float:
-    """Compute a score by its name; the same arguments give the same value, bit for bit.
+    """Compute a score by its name.
+
+    The same arguments give the same value, bit for bit, on one machine with one number of threads.
 
     Args:
         name: One of :data:`SCORES`.

@@ -23,14 +23,14 @@ from effvit.config import parse_resolution, unknown_name
 from effvit.console import one_line_errors, stderr
 from search.datasets import EMBEDDED, DataSettings, ImageData, load_data
 from search.datasets.settings import VALIDATION_SHARE
-from search.environment import available_cores, environment
+from search.environment import environment
 from search.export import read_trial
 from search.records import write_json
 from search.settings import SETTINGS
 from search.storage import lock_folder
 from search.train.brief import as_trained
 from search.train.final import RESULT, final_test, read_result
-from search.train.processes import Group, process_group
+from search.train.processes import Group, own_cores, process_group
 from search.train.progress import TrainingProgress
 from search.train.recipe import RECIPES, SMALL, Recipe, named_recipe, recipe_for
 from search.train.settings import (
@@ -86,7 +86,9 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16 [bfloat16 on a GPU].")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads [all cores].")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads, each process [all cores].")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     save_minutes: Annotated[
         float, typer.Option(help="A checkpoint after so many minutes, and after each epoch.")
@@ -114,7 +116,7 @@ def train(
         test_part=test_part,
     )
     plan = _recipe(config, source, recipe, epochs, batch, change or [])
-    torch.set_num_threads(threads or available_cores())
+    torch.set_num_threads(threads or own_cores())
     target = out or place
     try:
         with process_group(device) as group, _locked(target, group):

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from search.environment import checked_device
+from search.environment import available_cores, checked_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Group:
         """Wait until all processes are here."""
         if self.size > 1:
             dist.barrier()
+
+
+def own_cores() -> int:
+    """Processors that this process may use, those of the machine's shared evenly."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @contextlib.contextmanager

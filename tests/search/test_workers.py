@@ -78,7 +78,7 @@ def test_errors_of_the_run_itself_are_not_hidden() -> None:
     class Other(ModelConfig):
         family = "other"
 
-    with pytest.raises(ValueError, match="the proxy scales family sepvit"):
+    with pytest.raises(ValueError, match="the proxy scales families sepvit"):
         workers._train(TrainingTask(Other(), BRIEF, seed=0))
 
 
