@@ -151,7 +151,7 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
     }
     accuracies = [score.accuracy for score in scores]
     row["accuracy"], row["accuracy_sd"] = _mean_sd(accuracies)
-    row["accuracy_low"], row["accuracy_high"] = mean_interval(accuracies)
+    row["accuracy_low"], row["accuracy_high"] = share_interval(accuracies)
     row["relation"], row["relation_sd"] = _mean_sd([score.relation for score in scores])
     row["recognition"], row["recognition_sd"] = _mean_sd([score.recognition for score in scores])
     row["seeds"] = len(scores)
@@ -176,6 +176,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * sd / len(values) ** 0.5
     return mean - half, mean + half
+
+
+def share_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """:func:`mean_interval` of shares, cut to what a share can be: 0 to 1."""
+    low, high = mean_interval(values)
+    return (low if low is None else max(0.0, low)), (high if high is None else min(1.0, high))
 
 
 def pareto_entries(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

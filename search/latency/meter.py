@@ -61,6 +61,8 @@ class LatencyMeter:
         self.protocol = protocol
         self.resolution = resolution
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # events, graphs and streams are made on this one
         self.execution = execution or Execution()
         self._threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         self._stopwatch = stopwatch or Stopwatch(self.device, self._threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -161,10 +162,11 @@ def in_fresh_process(setting: Setting) -> Repeat:
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
     """Keep so many processors busy while this is open."""
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    libraries = ("OMP", "OPENBLAS", "MKL")
+    variables = {**os.environ, **{f"{name}_NUM_THREADS": "1" for name in libraries}}
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            process = subprocess.Popen([sys.executable, "-c", BUSY], env=environment)  # noqa: S603
+            process = subprocess.Popen([sys.executable, "-c", BUSY], env=variables)  # noqa: S603
             stack.callback(process.wait)
             stack.callback(process.kill)
         yield

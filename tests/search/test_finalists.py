@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effvit import as_config
-from search.finalists import FinalRound, mean_interval, pareto_entries, select_finalists
+from search.finalists import (
+    FinalRound,
+    mean_interval,
+    pareto_entries,
+    select_finalists,
+    share_interval,
+)
 from search.front import hypervolume, non_dominated
 from search.proxy import ProxyRecipe
 from search.records import Front, TrialRecord
@@ -185,3 +191,13 @@ def test_interval_needs_two_values_and_has_no_width_for_equal_ones() -> None:
     low, high = mean_interval([0.4, 0.6])
     # t(97.5 %, 1) = 12.706, sd = 0.1 sqrt(2), half = 12.706 x 0.1
     assert (low, high) == pytest.approx((0.5 - 1.2706205, 0.5 + 1.2706205))
+
+
+def test_the_interval_of_a_share_stays_within_what_a_share_can_be() -> None:
+    low, high = mean_interval([0.88, 0.98])
+    assert low is not None
+    assert high is not None
+    assert high > 1
+    assert share_interval([0.88, 0.98]) == (low, 1.0)
+    assert share_interval([0.02, 0.12])[0] == 0.0
+    assert share_interval([0.5]) == (None, None)
