@@ -42,7 +42,6 @@ from effvit.designs.sepvit import SepViTConfig
 from search.digits import CANVAS
 from spaces.mobilevitv2 import attention_map
 
-WIDTH_EXPONENT = 1 / 3
 _SMALLEST_WINDOW = 2
 
 
@@ -53,14 +52,13 @@ class Rule:
     Attributes:
         scale: Makes the variant that the proxy trains.
         cells_meet: Whether distant cells of a scaled variant can meet before the last stage.
-        duration: Steps of a training, as a multiple of SepViT's. Families that relate cells in one
-            or two stages only, behind many layers, find the relation later; their scaled variants
-            are also cheaper, so that a training takes about as long.
+        least_steps: Of a training, where the user does not say. Families that relate cells in one
+            or two stages only, behind many layers, find the relation later.
     """
 
     scale: Callable[[Any], ModelConfig]
     cells_meet: Callable[[Any], bool]
-    duration: int = 1
+    least_steps: int = 1
 
 
 def proxy_config(config: ModelConfig) -> ModelConfig:
@@ -78,12 +76,12 @@ def cells_meet(config: ModelConfig) -> bool:
 
 
 def family_steps(family: str, steps: int) -> int:
-    """Steps that a family needs where SepViT takes ``steps``.
+    """Steps that a family takes where a recipe asks for ``steps``.
 
     Raises:
         ConfigError: A family without a rule.
     """
-    return rule(family).duration * steps
+    return max(steps, rule(family).least_steps)
 
 
 def rule(family: str) -> Rule:
@@ -110,18 +108,18 @@ ON_CANVAS: Mapping[str, Any] = {
 
 
 def scaled_width(
-    width: int, reference: float, target: float, *, multiple: int = 1, floor: float = 0.0
+    width: int, reference: float, target: float, exponent: float, *, multiple: int = 1
 ) -> int:
-    """Channels that remain of ``width``: ``target * (width / reference) ^ WIDTH_EXPONENT``.
+    """Channels that remain of ``width``: ``target * (width / reference) ^ exponent``.
 
     Args:
         width: Channels of the variant.
         reference: Channels, in the same place, of the variant around which widths are scaled.
         target: What becomes of these.
+        exponent: From 0, all alike, to 1, in proportion.
         multiple: What the result must be divisible by.
-        floor: Least channels, before they are rounded.
     """
-    wanted = max(target * math.pow(width / reference, WIDTH_EXPONENT), floor)
+    wanted = target * math.pow(width / reference, exponent)
     return max(1, round(wanted / multiple)) * multiple
 
 
@@ -134,18 +132,19 @@ def whole_ratio(ratio: float, widths: Sequence[int]) -> float:
 # --- SepViT's macro-architecture ----------------------------------------------------------------
 
 _MACRO_REFERENCE = 32  # SepViT-Lite's first stage, and what it becomes
-_MACRO_TARGET = 16
-_MACRO_FLOOR = 12  # below, whether the relation is found depends on the seed
+_MACRO_TARGET = 12  # below, whether the relation is found depends on the seed
+_MACRO_EXPONENT = 0.6  # 32, 96 and 128 channels become 12, 24 and 28
+_MACRO_MULTIPLE = 4  # in the first stage; twice as many in each next, for divisors among heads
+_LEAST_HEAD_WIDTH = 4
 
 
 def scale_sepvit(config: SepViTConfig) -> SepViTConfig:
-    """Scale a SepViT: half of SepViT-Lite's widths, and as many windows as before.
+    """Scale a SepViT: three eighths of SepViT-Lite's widths, and as many windows as before.
 
     At 224 pixels maps of 56, 28, 14 and 7 become 24, 12, 6 and 3. A block's window gets the side
     that :func:`scaled_window` gives it, which there takes 7 to 3 and 14 to 6 with exactly the
     original's numbers of windows. A single window stays one and several stay several, so a block
-    mixes windows exactly if the original does. Widths stay above three quarters of what
-    SepViT-Lite's become where heads allow it.
+    mixes windows exactly if the original does.
     """
     small = stage_maps((CANVAS, CANVAS))
     windows = tuple(
@@ -156,18 +155,33 @@ def scale_sepvit(config: SepViTConfig) -> SepViTConfig:
 
 
 def _macro_fields(config: MacroConfig) -> Mapping[str, Any]:
-    """Widths, in multiples of the heads, and the MLP ratio."""
+    """Widths, their heads, and the MLP ratio."""
     widths = tuple(
         scaled_width(
             width,
             _MACRO_REFERENCE << stage,
             _MACRO_TARGET << stage,
-            multiple=heads,
-            floor=_MACRO_FLOOR << stage,
+            _MACRO_EXPONENT,
+            multiple=_MACRO_MULTIPLE << stage,
         )
-        for stage, (width, heads) in enumerate(zip(config.widths, config.heads, strict=True))
+        for stage, width in enumerate(config.widths)
     )
-    return {"widths": widths, "mlp_ratio": whole_ratio(config.mlp_ratio, widths)}
+    return {
+        "widths": widths,
+        "heads": tuple(map(scaled_heads, config.heads, widths)),
+        "mlp_ratio": whole_ratio(config.mlp_ratio, widths),
+    }
+
+
+def scaled_heads(heads: int, width: int) -> int:
+    """Heads for ``width`` channels: as many as before, or the nearest number that divides them.
+
+    A head keeps four channels. An even number stays even: attention in two branches needs that.
+    """
+    step = 2 if heads % 2 == 0 else 1
+    numbers = range(step, width // _LEAST_HEAD_WIDTH + 1, step)
+    divisors = [number for number in numbers if width % number == 0]
+    return min(divisors or [1], key=lambda number: abs(math.log(number / heads)))
 
 
 def scaled_window(side: int, shape: Resolution, small: int, candidates: Sequence[int] = ()) -> int:
@@ -277,6 +291,7 @@ def _relates_all(block: AttentionDesign) -> bool:
 # --- MobileViTv2 --------------------------------------------------------------------------------
 
 _MOBILEVITV2_SHARE = 1 / 4
+_MOBILEVITV2_EXPONENT = 1 / 3
 
 
 def scale_mobilevitv2(config: MobileViTv2Config) -> MobileViTv2Config:
@@ -288,11 +303,11 @@ def scale_mobilevitv2(config: MobileViTv2Config) -> MobileViTv2Config:
     resized) and has several patches. A single patch stays one.
     """
     widths = tuple(
-        scaled_width(width, base, base * _MOBILEVITV2_SHARE)
+        scaled_width(width, base, base * _MOBILEVITV2_SHARE, _MOBILEVITV2_EXPONENT)
         for width, base in zip(config.widths, BASE_WIDTHS, strict=True)
     )
     tokens = tuple(
-        scaled_width(width, base, base * _MOBILEVITV2_SHARE)
+        scaled_width(width, base, base * _MOBILEVITV2_SHARE, _MOBILEVITV2_EXPONENT)
         for width, base in zip(config.attention_widths, BASE_ATTENTION_WIDTHS, strict=True)
     )
     scaled = config.replace(
@@ -327,6 +342,7 @@ def _mobilevitv2_cells_meet(config: MobileViTv2Config) -> bool:
 
 _EFFICIENTVIT_REFERENCE = 16  # EfficientViT-B1's stem, and what it becomes
 _EFFICIENTVIT_TARGET = 8
+_EFFICIENTVIT_EXPONENT = 1 / 3
 
 
 def scale_efficientvit(config: EfficientViTConfig) -> EfficientViTConfig:
@@ -342,6 +358,7 @@ def scale_efficientvit(config: EfficientViTConfig) -> EfficientViTConfig:
             width,
             _EFFICIENTVIT_REFERENCE << place,
             _EFFICIENTVIT_TARGET << place,
+            _EFFICIENTVIT_EXPONENT,
             multiple=multiple,
         )
         for place, (width, multiple) in enumerate(zip(config.widths, multiples, strict=True))
@@ -367,8 +384,8 @@ def _efficientvit_cells_meet(config: EfficientViTConfig) -> bool:
 
 RULES: Mapping[str, Rule] = {
     "sepvit": Rule(scale_sepvit, _sepvit_cells_meet),
-    "mobilevitv2": Rule(scale_mobilevitv2, _mobilevitv2_cells_meet, duration=3),
-    "efficientvit": Rule(scale_efficientvit, _efficientvit_cells_meet, duration=2),
+    "mobilevitv2": Rule(scale_mobilevitv2, _mobilevitv2_cells_meet, least_steps=360),
+    "efficientvit": Rule(scale_efficientvit, _efficientvit_cells_meet, least_steps=240),
     "hybrid": Rule(scale_hybrid, _hybrid_cells_meet),
 }
 """By family. A new family adds its two functions and a row."""

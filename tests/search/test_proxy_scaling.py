@@ -19,7 +19,14 @@ from effvit.designs.mobilevitv2 import MobileViTv2Config
 from effvit.designs.sepvit import SepViTConfig
 from search.digits import CELLS, CLASSES
 from search.proxy_network import ProxyNetwork
-from search.proxy_scaling import RULES, cells_meet, proxy_config, scaled_width
+from search.proxy_scaling import (
+    RULES,
+    cells_meet,
+    family_steps,
+    proxy_config,
+    scaled_heads,
+    scaled_width,
+)
 from spaces import SPACES, get_space
 from spaces.hybrid_blocks import as_hybrid
 
@@ -87,12 +94,22 @@ def test_published_variants_keep_their_order(names: list[str]) -> None:
 )
 def test_wider_is_never_scaled_narrower(width: int, step: int, multiple: int) -> None:
     narrow, wide = (
-        scaled_width(each, 64, 32, multiple=multiple, floor=12) for each in (width, width + step)
+        scaled_width(each, 64, 32, 0.6, multiple=multiple) for each in (width, width + step)
     )
     assert narrow <= wide
     assert narrow % multiple == 0
-    assert scaled_width(64, 64, 32) == 32
-    assert scaled_width(8 * 64, 64, 32) == 2 * 32  # the exponent is 1 / 3
+    assert scaled_width(64, 64, 32, 0.6) == 32
+    assert scaled_width(8 * 64, 64, 32, 1 / 3) == 2 * 32
+
+
+@given(heads=st.integers(1, 64), quarter=st.integers(2, 64))
+def test_heads_divide_their_width_and_stay_even(heads: int, quarter: int) -> None:
+    width = 4 * quarter
+    small = scaled_heads(heads, width)
+    assert width % small == 0
+    assert width // small >= 4
+    assert heads % 2 == 1 or small % 2 == 0
+    assert scaled_heads(small, width) == small
 
 
 @pytest.mark.parametrize("image_size", OTHER_SIZES)
@@ -125,8 +142,26 @@ def test_published_sepvits_keep_their_window_counts_exactly(name: str) -> None:
         assert [block.grid for block in after.blocks] == [block.grid for block in before.blocks]
 
 
-def test_lite_is_halved() -> None:
-    assert scaled("sepvit_lite").widths == (16, 32, 64, 128)
+@pytest.mark.parametrize(
+    ("name", "widths", "heads"),
+    [
+        ("sepvit_lite", (12, 24, 48, 96), (1, 2, 4, 8)),
+        ("sepvit_tiny", (24, 48, 96, 192), (3, 6, 12, 24)),
+        ("sepvit_base", (28, 56, 112, 224), (4, 8, 16, 32)),
+    ],
+)
+def test_widths_follow_the_power_law_and_heads_divide_them(
+    name: str, widths: tuple[int, ...], heads: tuple[int, ...]
+) -> None:
+    """12 channels of 32, times 3 ^ 0.6 = 1.93 or 4 ^ 0.6 = 2.30, in fours; twice that a stage."""
+    assert scaled(name).widths == widths
+    assert scaled(name).heads == heads
+
+
+def test_families_that_find_the_relation_late_train_longer() -> None:
+    assert family_steps("sepvit", 120) == 120
+    assert family_steps("mobilevitv2", 120) == 360
+    assert family_steps("mobilevitv2", 500) == 500
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,7 +171,6 @@ def test_blocks_mix_windows_as_before(seed: int) -> None:
     assert isinstance(original, SepViTConfig)
     small = proxy_config(original)
     assert isinstance(small, SepViTConfig)
-    assert small.heads == original.heads
     for before, after in zip(original.plan(), small.plan(), strict=True):
         for one, other in zip(before.blocks, after.blocks, strict=True):
             assert (one.grid == (1, 1)) == (other.grid == (1, 1))
