@@ -22,13 +22,13 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from effvit import ModelConfig
 from effvit.config import Resolution
 from effvit.cost import ceil_div
-from effvit.designs.sepvit import (
+from effvit.designs.macro import (
     REPRESENTATIONS,
     STAGES,
-    SepViTConfig,
     WindowRepresentation,
     stage_maps,
 )
+from effvit.designs.sepvit import SepViTConfig
 from spaces.counted import Counted, Listed, Mapped, Product, Union
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names

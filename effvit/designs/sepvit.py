@@ -50,18 +50,14 @@ from effvit.cost import (
 from effvit.designs.macro import (
     ALWAYS,
     DEPTHWISE,
-    EMBEDDING_KERNELS,
     LEARNED,
     MULTI_WINDOW,
     NONE,
-    POINTWISE,
     REPRESENTATIONS,
     STAGES,
-    STRIDES,
     ZERO,
     MacroColumns,
     MacroConfig,
-    PointwiseAttention,
     WindowRepresentation,
     macro_cost,
     macro_cost_arrays,
@@ -69,27 +65,6 @@ from effvit.designs.macro import (
 )
 from effvit.designs.rules import check_count
 from effvit.designs.tokens import add_mlp_branch
-
-__all__ = [
-    "EMBEDDING_KERNELS",
-    "POINTWISE",
-    "REPRESENTATIONS",
-    "STAGES",
-    "STRIDES",
-    "VARIANTS",
-    "BlockPlan",
-    "MacroConfig",
-    "PointwiseAttention",
-    "SepViTColumns",
-    "SepViTConfig",
-    "StagePlan",
-    "WindowRepresentation",
-    "add_separable_attention",
-    "cost",
-    "cost_arrays",
-    "stage_maps",
-]
-"""With what of the macro-architecture belongs to a SepViT."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

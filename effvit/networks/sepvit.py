@@ -19,13 +19,8 @@ from torch import Tensor, nn
 
 from effvit.config import Resolution
 from effvit.cost import ceil_div
-from effvit.designs.sepvit import (
-    EMBEDDING_KERNELS,
-    STRIDES,
-    BlockPlan,
-    MacroConfig,
-    SepViTConfig,
-)
+from effvit.designs.macro import EMBEDDING_KERNELS, STRIDES, MacroConfig
+from effvit.designs.sepvit import BlockPlan, SepViTConfig
 from effvit.networks.backbone import (
     CHANNELS_FIRST,
     CHANNELS_LAST,

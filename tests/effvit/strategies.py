@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from effvit.designs.sepvit import POINTWISE, REPRESENTATIONS, SepViTConfig
+from effvit.designs.macro import POINTWISE, REPRESENTATIONS
+from effvit.designs.sepvit import SepViTConfig
 
 SIZES = st.tuples(st.integers(32, 110), st.integers(32, 110))
 """Height and width: odd, not square, and seldom what windows divide."""

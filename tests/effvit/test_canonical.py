@@ -13,7 +13,8 @@ from hypothesis import given
 from torch import Tensor, nn
 
 import effvit
-from effvit.designs.sepvit import POINTWISE, REPRESENTATIONS, SepViTConfig
+from effvit.designs.macro import POINTWISE, REPRESENTATIONS
+from effvit.designs.sepvit import SepViTConfig
 from tests.effvit.models import sepvit
 from tests.effvit.strategies import sepvit_configs
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from effvit.designs.sepvit import REPRESENTATIONS, VARIANTS, SepViTConfig
+from effvit.designs.macro import REPRESENTATIONS
+from effvit.designs.sepvit import VARIANTS, SepViTConfig
 from tests.effvit.models import sepvit, stage_of
 
 # Odd sizes: windows are padded, and learned tokens are where the design puts them.

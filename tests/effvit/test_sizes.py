@@ -12,7 +12,7 @@ from torch import Tensor
 import effvit
 from effvit import ConfigError
 from effvit.config import parse_resolution
-from effvit.designs.sepvit import POINTWISE, REPRESENTATIONS
+from effvit.designs.macro import POINTWISE, REPRESENTATIONS
 from effvit.networks.sepvit import SepViT, resample_tokens
 from tests.effvit.models import blocks_of, sepvit
 from tests.effvit.official import official_weights

@@ -10,7 +10,8 @@ import torch
 
 import effvit
 from effvit import ConfigError
-from effvit.designs.sepvit import POINTWISE, REPRESENTATIONS, SepViTConfig
+from effvit.designs.macro import POINTWISE, REPRESENTATIONS
+from effvit.designs.sepvit import SepViTConfig
 from effvit.networks.layers import explicit_attention
 from tests.effvit.models import blocks_of, sepvit
 
