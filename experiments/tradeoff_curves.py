@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -143,15 +144,19 @@ def finalists_by(points: pd.DataFrame, cost: str) -> list[Finalist]:
 
 def write(points: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the figures and the page for points of any age; return what was written."""
-    figures = {f"tradeoff_{space}": draw_space(space, part) for space, part in _by_space(points)}
-    latencies = pd.read_csv(DATA / LATENCIES)
-    figures["tradeoff_published"] = draw_published(networks(), latencies)
     paths = []
-    for name, figure in figures.items():
+    for name, figure in figures(points).items():
         paths.append(folder / f"{name}.png")
         paths[-1].write_bytes(encode(figure, "png"))
     write_text(folder / PAGE, page(points))
     return [*paths, folder / PAGE]
+
+
+def figures(points: pd.DataFrame) -> dict[str, Figure]:
+    """All figures, by name of the file: one of each space, and one of published accuracies."""
+    drawn = {f"tradeoff_{space}": draw_space(space, part) for space, part in _by_space(points)}
+    published = draw_published(networks(), pd.read_csv(DATA / LATENCIES))
+    return {**drawn, "tradeoff_published": published}
 
 
 def _by_space(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
