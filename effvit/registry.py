@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
 from effvit.cost import ArrayLedger, Cost, CostArrays, LedgerFactory
 from effvit.designs import (
+    autoformer,
     cswin,
     efficientvit,
     hybrid,
     mobilevit,
     mobilevitv2,
+    pit,
     pvtv2,
     sepvit,
     swin,
@@ -119,6 +121,24 @@ FAMILIES: dict[str, Family] = {
         cost=mobilevit.cost,
         cost_many=mobilevit.cost_many,
         network="effvit.networks.timm_peers:MobileViT",
+    ),
+    "autoformer": Family(
+        config=autoformer.AutoFormerConfig,
+        variants=autoformer.VARIANTS,
+        cost=autoformer.cost,
+        cost_many=lambda configs, resolution, ledgers: autoformer.cost_arrays(
+            autoformer.AutoFormerColumns.from_configs(configs), resolution, ledgers
+        ),
+        network="effvit.networks.autoformer:AutoFormer",
+    ),
+    "pit": Family(
+        config=pit.PiTConfig,
+        variants=pit.VARIANTS,
+        cost=pit.cost,
+        cost_many=lambda configs, resolution, ledgers: pit.cost_arrays(
+            pit.PiTColumns.from_configs(configs), resolution, ledgers
+        ),
+        network="effvit.networks.pit:PiT",
     ),
 }
 

@@ -6,9 +6,11 @@ Importing this package does not load torch: a space deals in configurations only
 from collections.abc import Sequence
 
 from effvit.config import unknown_name
+from spaces.autoformer import AutoFormerSpace
 from spaces.efficientvit import EfficientViTSpace
 from spaces.hybrid import HybridSpace
 from spaces.mobilevitv2 import MobileViTv2Space
+from spaces.pit import PiTSpace
 from spaces.sepvit import SepViTSpace
 from spaces.space import Axis, InvalidVariant, Rule, Space
 
@@ -19,6 +21,8 @@ SPACES: dict[str, type[Space]] = {
     "mobilevitv2": MobileViTv2Space,
     "efficientvit": EfficientViTSpace,
     "hybrid": HybridSpace,
+    "autoformer": AutoFormerSpace,
+    "pit": PiTSpace,
 }
 
 

@@ -31,6 +31,7 @@ def add_attention_products(
     queries: Count,
     keys: Count,
     channels: Count,
+    fused: bool = True,
     repeat: Count = 1,
 ) -> None:
     """Cost softmax(Q K^T) V in ``batch`` separate groups of tokens.
@@ -43,6 +44,7 @@ def add_attention_products(
         queries: Queries of a group.
         keys: Keys and values of a group.
         channels: Channels of all heads together.
+        fused: Whether it can run as one kernel, where counters do not look.
         repeat: How many such attentions there are.
     """
     width = channels // heads
@@ -53,7 +55,7 @@ def add_attention_products(
         rows=queries,
         inner=width,
         columns=keys,
-        fused=True,
+        fused=fused,
         repeat=repeat,
     )
     ledger.add(
@@ -66,7 +68,7 @@ def add_attention_products(
         rows=queries,
         inner=keys,
         columns=width,
-        fused=True,
+        fused=fused,
         repeat=repeat,
     )
 

@@ -68,6 +68,8 @@ def test_what_differs_from_the_papers_is_this_and_nothing_else() -> None:
             "RetinaNet, Twins-SVT-S: 34.4M",
             "Mask R-CNN, Twins-SVT-B: 340G",
         },
+        "AutoFormer": {"AutoFormer-tiny: 5.7M", "AutoFormer-small: 5.1G"},
+        "PiT": {"PiT-Ti: 0.71G"},
         "MobileViTv2": {"MobileViTv2-2.0: 7.5G", "MobileViTv2-2.0, ImageNet-21k-P: 7.5G"},
         "timm's result tables": {
             "mobilevit_xxs: 0.34G",

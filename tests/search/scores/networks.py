@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from effvit import ModelConfig, create_model, model_cost
+from effvit.designs.autoformer import AutoFormerConfig
 from effvit.designs.cswin import CSWinConfig
 from effvit.designs.efficientvit import EfficientViTConfig
 from effvit.designs.hybrid import HybridConfig
 from effvit.designs.mobilevitv2 import MobileViTv2Config
+from effvit.designs.pit import PiTConfig
 from effvit.designs.sepvit import SepViTConfig
 from effvit.designs.swin import SwinConfig
 from search.scores.common import Batch
@@ -20,7 +22,8 @@ from spaces import get_space, list_spaces
 
 SIDE = 32
 CLASSES = 5
-LARGEST = 2_500_000  # parameters
+DRAWN = 20
+"""Variants of which the smallest is scored: scores of large ones take minutes."""
 
 SMALL_SEPVIT = SepViTConfig(
     widths=(8, 16, 16, 32),
@@ -74,19 +77,21 @@ FAMILIES: dict[str, ModelConfig] = {
             image_size=IMAGE,
         )
     ),
+    "autoformer": small(
+        AutoFormerConfig(width=16, heads=(1, 2), mlp_ratios=(2, 1), head_width=8, relative_reach=2)
+    ),
+    "pit": small(PiTConfig(head_widths=(8, 8, 8), heads=(1, 2, 2), depths=(1, 1, 1))),
 }
 """A small network of each kind of attention and norm."""
 
 
 def random_variants(count: int, seed: int) -> Iterator[tuple[str, ModelConfig]]:
-    """Random variants of every space, not the largest ones, for small images."""
+    """Random variants of every space for small images, of several drawn the smallest one."""
     for name in list_spaces():
         space, rng = get_space(name), np.random.default_rng(seed)
         for _ in range(count):
-            config = small(space.sample(rng))
-            while model_cost(config).params > LARGEST:
-                config = small(space.sample(rng))
-            yield name, config
+            drawn = [small(config) for config in space.sample_many(rng, DRAWN)]
+            yield name, min(drawn, key=lambda config: model_cost(config).params)
 
 
 def built(config: ModelConfig, seed: int = 0) -> nn.Module:
