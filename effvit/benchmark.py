@@ -135,19 +135,39 @@ def benchmark(
         runners = [mode.build(model, images) for model in models for mode in parsed]
         logits = [[runner() for _ in range(WARM_UP)][-1].clone() for runner in runners]
         seconds = _interleaved(runners, rounds)
-    times = seconds.reshape(rounds, len(models), len(parsed))
+    differences = np.array([relative_difference(found, logits[0]) for found in logits])
+    shape = (len(models), len(parsed))
+    return summarise(
+        [str(mode) for mode in parsed], seconds.reshape(rounds, *shape), differences.reshape(shape)
+    )
+
+
+def summarise(
+    modes: Sequence[str], seconds: NDArray[np.float64], differences: NDArray[np.float64]
+) -> list[list[Timing]]:
+    """Times as ratios.
+
+    Args:
+        modes: Names of the modes; the first is eager.
+        seconds: (rounds, networks, modes); the last network is the one to compare with.
+        differences: (networks, modes), of logits.
+
+    Returns:
+        For each network one timing a mode.
+    """
+    baseline = seconds[:, -1]
     return [
         [
             Timing(
-                mode=str(mode),
-                milliseconds=float(np.median(times[:, row, column])) * 1e3,
-                over_eager=_ratio(times[:, -1, 0], times[:, row, column]),
-                over_same=_ratio(times[:, -1, column], times[:, row, column]),
-                difference=relative_difference(logits[row * len(parsed) + column], logits[0]),
+                mode=mode,
+                milliseconds=float(np.median(seconds[:, network, column])) * 1e3,
+                over_eager=_ratio(baseline[:, 0], seconds[:, network, column]),
+                over_same=_ratio(baseline[:, column], seconds[:, network, column]),
+                difference=float(differences[network, column]),
             )
-            for column, mode in enumerate(parsed)
+            for column, mode in enumerate(modes)
         ]
-        for row in range(len(models))
+        for network in range(seconds.shape[1])
     ]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Generic, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from effvit.config import ConfigError, ConfigT
-from effvit.networks.layers import initialise
+from effvit.networks.layers import eager_on_cpu, initialise
 
 Layout = Literal["NCHW", "NHWC"]
 """Order of a map's axes: images, channels, height and width."""
@@ -46,6 +47,24 @@ class Stage(nn.Module):
     def run(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block, keeping or recomputing its activations for the backward pass."""
         return checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing else block(x)
+
+
+PIECE_ELEMENTS = 1 << 20
+"""Elements of a stage's input that are run at once on a CPU."""
+
+
+def in_pieces(part: nn.Module, x: Tensor) -> Tensor:
+    """Run a part of a network, without gradients on a CPU a few images at a time.
+
+    What a stage computes in between is several times as large as its input. In pieces it stays in
+    the caches, and memory is used again that the operating system has handed out already.
+    """
+    if part.training or torch.is_grad_enabled() or not eager_on_cpu(x):
+        return part(x)
+    images = max(1, PIECE_ELEMENTS // x[0].numel())
+    if len(x) <= images:
+        return part(x)
+    return torch.cat([part(piece) for piece in x.split(images)])
 
 
 class GlobalAverage(nn.Module):
@@ -110,6 +129,8 @@ class Backbone(nn.Module, Generic[ConfigT]):
         self.head_drop = nn.Dropout(self.config.drop_rate)
         self.head = self._classifier()
         self.apply(initialise)
+        # Kernels in this order need not be reordered at every call, and make maps in this order.
+        self.to(memory_format=torch.channels_last)
 
     def _classifier(self) -> nn.Module:
         if not self.num_classes:
@@ -123,17 +144,17 @@ class Backbone(nn.Module, Generic[ConfigT]):
             x: (B, in_channels, H, W).
         """
         maps = []
-        x = self.stem(x)
+        x = in_pieces(self.stem, x)
         for stage in self.stages:
-            x = stage(x)
+            x = in_pieces(stage, x)
             maps.append(x)
         return maps
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Last map after the final norm; earlier maps are not kept."""
-        x = self.stem(x)
+        x = in_pieces(self.stem, x)
         for stage in self.stages:
-            x = stage(x)
+            x = in_pieces(stage, x)
         return self.norm(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -175,11 +196,11 @@ class Backbone(nn.Module, Generic[ConfigT]):
         chosen = self._chosen(indices)
         last = len(self.stages) - 1
         maps: list[Tensor] = []
-        x = self.stem(x)
+        x = in_pieces(self.stem, x)
         for index, stage in enumerate(self.stages):
             if stop_early and intermediates_only and index > max(chosen):
                 break
-            x = stage(x)
+            x = in_pieces(stage, x)
             if index in chosen:
                 out = self.norm(x) if norm and index == last else x
                 maps.append(self._in_layout(out, output_fmt))

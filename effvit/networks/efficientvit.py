@@ -21,13 +21,14 @@ from effvit.networks.checkpoints import load_renamed
 from effvit.networks.layers import (
     ACTIVATIONS,
     ConvBlock,
+    Convolving,
     ConvUnit,
     drop_path_rates,
     inverted_bottleneck,
 )
 
 
-class MultiScaleLinearAttention(nn.Module):
+class MultiScaleLinearAttention(Convolving, nn.Module):
     """ReLU linear attention over the original tokens and one aggregation a scale (LiteMLA).
 
         out_i = ReLU(q_i) (sum_j ReLU(k_j)^T v_j) / (ReLU(q_i) . sum_j ReLU(k_j) + eps)
@@ -84,10 +85,15 @@ class MultiScaleLinearAttention(nn.Module):
 
     def project_tokens(self, x: Tensor) -> Tensor:
         """Queries, keys and values of every scale, (B, C, H, W) -> (B, (1 + S) 3 C, H, W)."""
-        qkv = self.qkv(x)
-        if not self.aggregations:
-            return qkv
-        return torch.cat((qkv, *(aggregate(qkv) for aggregate in self.aggregations)), dim=1)
+        qkv = self.convolve(self.qkv, x)
+        branches = [self.aggregate(aggregation, qkv) for aggregation in self.aggregations]
+        return torch.cat((qkv, *branches), dim=1) if branches else qkv
+
+    def aggregate(self, aggregation: nn.Module, qkv: Tensor) -> Tensor:
+        """Sum over nearby tokens, then mix each query, key or value; (B, 3 C, H, W) -> same."""
+        depthwise, pointwise = aggregation.children()
+        assert isinstance(pointwise, nn.Conv2d)
+        return self.convolve(pointwise, depthwise(qkv))
 
     def attend(self, tokens: Tensor) -> Tensor:
         """Attend in every head, (B, h, 3 d, N) -> (B, h, d, N)."""

@@ -8,20 +8,28 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 import torch.nn.functional as F
 from timm.layers import drop_path, trunc_normal_
 from torch import Tensor, nn
 
 
-class Attention(nn.Module):
-    """Softmax attention that runs fused, or as explicit matrix products that counters can see.
+class Fused:
+    """What runs in the fastest form it has, or in the one whose operations its cost counts.
 
     Attributes:
-        fused: Use torch's fused kernel. Counters of operations see nothing of it on a CPU, so they
-            are run with ``fused = False``; see :func:`explicit_attention`.
+        fused: Run in the fastest form. Counters of operations are run with ``fused = False``; see
+            :func:`explicit_attention`.
     """
 
     fused: bool = True
+
+
+class Attention(Fused, nn.Module):
+    """Softmax attention that runs as torch's fused kernel, or as explicit matrix products.
+
+    On a CPU counters of operations see nothing of the kernel.
+    """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Attend, with the scale 1 / sqrt(d).
@@ -45,8 +53,8 @@ class Attention(nn.Module):
 
 @contextlib.contextmanager
 def explicit_attention(model: nn.Module) -> Iterator[None]:
-    """Run a network's attention as explicit matrix products, for operation counters."""
-    modules = [m for m in model.modules() if isinstance(m, Attention)]
+    """Run a network's operations one by one as its cost counts them, for operation counters."""
+    modules = [m for m in model.modules() if isinstance(m, Fused)]
     before = [module.fused for module in modules]
     for module in modules:
         module.fused = False
@@ -65,7 +73,39 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 """Activations of convolutional blocks."""
 
 
-class ConvUnit(nn.Module):
+class Convolving(Fused):
+    """What runs its 1x1 convolutions as the matrix products that they are, on a CPU.
+
+    torch's own choice depends on batch size and threads: with one thread and up to 15 images it
+    copies, otherwise oneDNN reorders; within groups of channels it goes group by group.
+    """
+
+    def convolve(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """Convolve, (B, C_in, H, W) -> (B, C_out, H', W')."""
+        pointwise = conv.kernel_size == conv.stride == (1, 1)
+        if not (self.fused and pointwise and eager_on_cpu(x)):
+            return conv(x)
+        if conv.groups > 1:
+            return _grouped_product(conv, x)
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            return conv(x)
+        y = F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias)
+        return y.permute(0, 3, 1, 2)
+
+
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether operations on x run one by one on a CPU, neither compiled nor exported."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _grouped_product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution within groups, without a bias, as one batched matrix product."""
+    groups = x.unflatten(1, (conv.groups, -1)).flatten(3)
+    weight = conv.weight.view(conv.groups, -1, groups.shape[2])
+    return torch.matmul(weight, groups).flatten(1, 2).unflatten(2, x.shape[2:])
+
+
+class ConvUnit(Convolving, nn.Module):
     """Convolution, batch norm, activation: (B, C_in, H, W) -> (B, C_out, H / stride, W / stride).
 
     Padding is (kernel - 1) / 2 on all sides, so sides are divided rounding up.
@@ -100,7 +140,7 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return self.act(self.norm(self.conv(x)))
+        return self.act(self.norm(self.convolve(self.conv, x)))
 
 
 class ConvBlock(nn.Sequential):

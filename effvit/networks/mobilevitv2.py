@@ -1,8 +1,8 @@
 """MobileViTv2: the network. Paper header, equations and cost: effvit.designs.mobilevitv2.
 
-Shapes in this file: B images, an H x W map of C channels, NCHW; tokens of d channels as
-(B, d, P, N), with P = p^2 pixel positions in a patch of p x p pixels and N = HW / P patches. Linear
-layers are 1x1 convolutions on the P x N grid, so that no axis has to move.
+Shapes in this file: B images, an H x W map of C channels, NCHW; tokens are the pixels of a map of d
+channels. A patch is p x p pixels; the HW / p^2 pixels at one of its P = p^2 positions are a group.
+Linear layers are 1x1 convolutions, so that no axis has to move.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from timm.layers import drop_path
 from torch import Tensor, nn
 
-from effvit.config import Resolution
 from effvit.cost import ceil_div
 from effvit.designs.mobilevitv2 import ATTENTION_STAGES, STAGES, STRIDES, MobileViTv2Config
 from effvit.networks.backbone import Backbone, GlobalAverage, Stage
 from effvit.networks.checkpoints import load_renamed
 from effvit.networks.layers import (
     ACTIVATIONS,
+    Convolving,
     ConvUnit,
     drop_path_rates,
     inverted_bottleneck,
@@ -31,29 +31,53 @@ NORM_EPS = 1e-5
 ACTIVATION = "silu"
 
 
-class SeparableSelfAttention(nn.Module):
+class SeparableSelfAttention(Convolving, nn.Module):
     """Separable self-attention (paper section 3.2), for each of P groups of N tokens.
 
         scores = softmax(W_Q x) over tokens,  context = sum_i scores_i (W_K x)_i,
         out = W_O (ReLU(W_V x) * context)
 
     One projection gives the query (1 channel), the key (d) and the value (d), in this order.
+
+    Args:
+        channels: Channels d.
+        patch: Side p of a patch: pixels at the same of its P = p^2 positions are a group.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, patch: int = 1) -> None:
         super().__init__()
         self.channels = channels
+        self.patch = patch
         self.qkv = nn.Conv2d(channels, 1 + 2 * channels, 1)
         self.proj = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, d, P, N) -> (B, d, P, N)."""
-        query, key, value = self.qkv(x).split((1, self.channels, self.channels), dim=1)
-        context = (key * query.softmax(-1)).sum(-1, keepdim=True)
-        return self.proj(value.relu() * context)
+        """(B, d, H, W) -> (B, d, H, W), the patch divides the sides."""
+        qkv = self.convolve(self.qkv, x)
+        query, key, value = qkv.split((1, self.channels, self.channels), dim=1)
+        context = self.in_patches(key * self.scores(query)).sum((2, 4))
+        # Repeated along a row of the map, so that whole rows are multiplied by it.
+        context = context.unsqueeze(3).expand(-1, -1, -1, x.shape[3] // self.patch, -1)
+        context = context.flatten(3).unsqueeze(2)
+        # Nothing of the size of the map is kept under a name of its own.
+        return self.convolve(
+            self.proj, (value.relu().unflatten(2, (-1, self.patch)) * context).flatten(2, 3)
+        )
+
+    def in_patches(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H / p, p, W / p, p), a view."""
+        return x.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+
+    def scores(self, query: Tensor) -> Tensor:
+        """Softmax over patches for each position in a patch, (B, 1, H, W) -> (B, 1, H, W)."""
+        query = self.in_patches(query)
+        patches = (query.shape[2], query.shape[4])
+        scores = query.permute(0, 1, 3, 5, 2, 4).flatten(4).softmax(-1)
+        scores = scores.unflatten(4, patches).permute(0, 1, 4, 2, 5, 3)
+        return scores.flatten(4).flatten(2, 3)
 
 
-class FeedForward(nn.Module):
+class FeedForward(Convolving, nn.Module):
     """Two 1x1 convolutions with SiLU between."""
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -63,8 +87,8 @@ class FeedForward(nn.Module):
         self.project = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, d, P, N) -> (B, d, P, N)."""
-        return self.project(self.act(self.expand(x)))
+        """(B, d, H, W) -> (B, d, H, W)."""
+        return self.convolve(self.project, self.act(self.convolve(self.expand, x)))
 
 
 class Unit(nn.Module):
@@ -73,16 +97,16 @@ class Unit(nn.Module):
     The norms have one group: statistics over channels and all tokens of an image.
     """
 
-    def __init__(self, channels: int, hidden: int, drop_path: float) -> None:
+    def __init__(self, channels: int, hidden: int, patch: int, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(1, channels, eps=NORM_EPS)
-        self.attention = SeparableSelfAttention(channels)
+        self.attention = SeparableSelfAttention(channels, patch)
         self.norm2 = nn.GroupNorm(1, channels, eps=NORM_EPS)
         self.ffn = FeedForward(channels, hidden)
         self.drop_path_rate = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, d, P, N) -> (B, d, P, N)."""
+        """(B, d, H, W) -> (B, d, H, W)."""
         x = x + self._dropped(self.attention(self.norm1(x)))
         return x + self._dropped(self.ffn(self.norm2(x)))
 
@@ -90,8 +114,12 @@ class Unit(nn.Module):
         return drop_path(x, self.drop_path_rate, self.training)
 
 
-class AttentionBlock(nn.Module):
-    """Local representation, units on the unfolded map, projection back; no shortcut around it."""
+class AttentionBlock(Convolving, nn.Module):
+    """Local representation, units, projection back; no shortcut around it.
+
+    The released code unfolds the map to (B, d, P, N) for its units. Only what a group of tokens is
+    depends on that, so here they take the map as it is.
+    """
 
     def __init__(self, config: MobileViTv2Config, place: int, drop_paths: list[float]) -> None:
         super().__init__()
@@ -103,19 +131,17 @@ class AttentionBlock(nn.Module):
         )
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)
         self.units = nn.ModuleList(
-            Unit(width, config.ffn_widths[place], rate) for rate in drop_paths
+            Unit(width, config.ffn_widths[place], self.patch, rate) for rate in drop_paths
         )
         self.norm = nn.GroupNorm(1, width, eps=NORM_EPS)
         self.expand = ConvUnit(width, channels, 1, norm_eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H', W'), the sides rounded up to multiples of the patch."""
-        x = self.resize(x)
-        shape = (x.shape[2], x.shape[3])
-        x = unfold(self.reduce(self.local(x)), self.patch)
+        x = self.convolve(self.reduce, self.local(self.resize(x)))
         for unit in self.units:
             x = unit(x)
-        return self.expand(fold(self.norm(x), self.patch, shape))
+        return self.expand(self.norm(x))
 
     def resize(self, x: Tensor) -> Tensor:
         """Enlarge a map to sides that the patch divides, bilinearly, corners aligned."""
@@ -123,18 +149,6 @@ class AttentionBlock(nn.Module):
         if (height, width) == tuple(x.shape[2:]):
             return x
         return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
-
-
-def unfold(x: Tensor, patch: int) -> Tensor:
-    """(B, d, H, W) -> (B, d, P, N): positions in a patch and patches, both in raster order."""
-    x = x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
-    return x.permute(0, 1, 3, 5, 2, 4).flatten(4, 5).flatten(2, 3)
-
-
-def fold(x: Tensor, patch: int, shape: Resolution) -> Tensor:
-    """(B, d, P, N) -> (B, d, H, W), undoing :func:`unfold`."""
-    x = x.unflatten(3, (shape[0] // patch, shape[1] // patch)).unflatten(2, (patch, patch))
-    return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
 class MobileViTv2(Backbone[MobileViTv2Config]):

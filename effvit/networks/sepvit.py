@@ -314,8 +314,6 @@ class MacroBackbone(Backbone[MacroT], Generic[MacroT]):
         ]
         norm = nn.LayerNorm(config.widths[-1], eps=BLOCK_NORM_EPS)
         self.finish(ChannelsLast(), stages, GlobalAverage(self.layout), norm)
-        # As maps are channels-last: kernels in that order need not be reordered at every call.
-        self.to(memory_format=torch.channels_last)
 
     def no_weight_decay(self) -> set[str]:
         """Window tokens and position encodings.

@@ -109,11 +109,11 @@ def test_mobilevitv2_is_timms() -> None:
 )
 @torch.no_grad()
 def test_efficientvit_with_timms_eps_is_timms(name: str, size: int, atol: float) -> None:
-    theirs = randomised(timm.create_model(name))
-    image = torch.randn(1, 3, size, size)
+    theirs = randomised(timm.create_model(name)).double()
+    image = torch.randn(1, 3, size, size, dtype=torch.float64)
     differences = []
     for eps in (TIMM_ATTENTION_EPS, effvit.model_config(name).to_dict()["attention_eps"]):
-        ours = effvit.create_model(name, attention_eps=eps).eval()
+        ours = effvit.create_model(name, attention_eps=eps).double().eval()
         effvit.load_timm_state_dict(ours, theirs.state_dict())
         differences.append(float((ours(image) - theirs(image)).abs().max()))
     assert differences[0] <= atol

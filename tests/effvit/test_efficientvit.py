@@ -18,6 +18,7 @@ from effvit.cost import Cost
 from effvit.counters import COUNTERS, compare, count_torch
 from effvit.designs.efficientvit import STAGE_KINDS, STEM_KINDS, EfficientViTConfig
 from effvit.networks.efficientvit import MultiScaleLinearAttention
+from effvit.networks.layers import explicit_attention
 from tests.effvit.live_memory import peak_bytes
 from tests.effvit.peers import (
     SIZES,
@@ -186,9 +187,19 @@ def test_aggregation_stays_within_a_heads_query_key_or_value() -> None:
     qkv = torch.randn(1, 48, 9, 9)
     changed = qkv.clone()
     changed[:, 8:16] += 1  # the key of head 0
-    difference = attention.aggregations[0](qkv) != attention.aggregations[0](changed)
+    maps = [attention.aggregate(attention.aggregations[0], x) for x in (qkv, changed)]
+    difference = maps[0] != maps[1]
     touched = difference.any(dim=-1).any(dim=-1)[0]
     assert touched.nonzero().flatten().tolist() == list(range(8, 16))
+
+
+@torch.no_grad()
+def test_the_fused_form_is_the_released_one() -> None:
+    attention = attention_of(SMALL).double()
+    x = torch.randn(2, 16, 5, 6, dtype=torch.float64)
+    expected = attention(x)
+    with explicit_attention(attention):
+        torch.testing.assert_close(attention(x), expected)
 
 
 @torch.no_grad()
@@ -345,7 +356,7 @@ def test_closed_form_is_the_built_network(
     model = effvit.create_model(config).eval()
     cost = effvit.model_cost(config, other_size)
     images = torch.zeros(1, config.in_channels, *(other_size or config.image_size))
-    with torch.no_grad():
+    with torch.no_grad(), explicit_attention(model):
         assert cost.macs == count_torch(model, images)
     assert declared_params(cost) == params_by_module(model)
     assert cost.params == sum(parameter.numel() for parameter in model.parameters())
@@ -357,9 +368,10 @@ def test_activations_are_what_fvcore_counts(
     config: EfficientViTConfig, size: tuple[int, int]
 ) -> None:
     model = effvit.create_model(config).eval()
-    analysis = ActivationCountAnalysis(model, torch.zeros(1, config.in_channels, *size))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    assert effvit.model_cost(config, size).activations == analysis.total()
+    with explicit_attention(model):
+        analysis = ActivationCountAnalysis(model, torch.zeros(1, config.in_channels, *size))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        assert effvit.model_cost(config, size).activations == analysis.total()
 
 
 @given(st.lists(configs(), min_size=1, max_size=6), st.none() | SIZES)
