@@ -8,8 +8,7 @@ on where it was. The processor's rows are measured with one thread.
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +24,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from effvit.backends import BACKENDS, Execution, Precision, obstacle
 from effvit.config import ConfigError
@@ -36,6 +34,8 @@ from experiments.catalogue import Options
 from experiments.latency_claims_figure import draw, panels
 from experiments.latency_claims_meter import Pair, PairMeter
 from experiments.latency_claims_table import FRONT, Comparison, comparisons
+from experiments.latency_claims_text import show
+from experiments.latency_claims_verdicts import effect, verdict
 from experiments.measure import append_row, finished_rows
 from search.environment import device_name, environment
 from search.latency.protocol import LatencyProtocol
@@ -62,25 +62,6 @@ FILE_WIDTH = 120
 """Columns of tables that go into a file or a pipe."""
 
 Row = dict[str, Any]
-
-
-class Verdict(str, enum.Enum):
-    """Whether a claim holds here."""
-
-    HOLDS = "holds here"
-    FAILS = "does not hold here"
-    OPEN = "not resolved"
-
-
-class Effect(str, enum.Enum):
-    """How the figure here lies to the published one."""
-
-    EQUAL = "as published"
-    LESS = "less"
-    MORE = "more"
-
-
-STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "bold red", Verdict.OPEN: "yellow"}
 
 
 def run(options: Options) -> None:
@@ -288,103 +269,6 @@ _COLUMNS = {"times": "times_faster"}
 def _rounded(value: float | bool | None) -> float | bool | None:
     """Round to the digits that a measurement has."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def verdict(found: Pair, published: float | None) -> Verdict:
-    """Whether a claim holds: is the time here on the side of the peer's that the paper says?
-
-    Args:
-        found: The measurement.
-        published: The paper's figure; None where it says faster without one.
-
-    Returns:
-        Not resolved, where the interval contains 1 or too few runs give none.
-    """
-    if found.runs < LatencyProtocol.min_runs or found.low <= 1 <= found.high:
-        return Verdict.OPEN
-    claimed_faster = published is None or published > 1
-    return Verdict.HOLDS if (found.low > 1) == claimed_faster else Verdict.FAILS
-
-
-def effect(found: Pair, published: float | None) -> Effect | None:
-    """How the interval here lies to a published figure; None where there is none."""
-    if published is None:
-        return None
-    if found.low <= published <= found.high:
-        return Effect.EQUAL
-    return Effect.LESS if found.high < published else Effect.MORE
-
-
-# --- what it says -------------------------------------------------------------------------------
-
-
-def show(rows: pd.DataFrame, console: Console) -> None:
-    """Print a table for each group of claims, what failed, and how many hold."""
-    claims = rows[rows["group"] != FRONT]
-    console.print(
-        "Times faster: the peer's time over that of the paper's network, so that above 1 it is "
-        "faster. Published figures are of other devices.",
-        soft_wrap=True,
-    )
-    for group, part in claims.groupby("group", sort=False):
-        console.print(f"\n[bold]{escape(str(group))}[/]")
-        console.print(_table(part))
-        for source in _sources(part):
-            console.print(f"  published: {escape(source)}", soft_wrap=True)
-    for line in _failures(rows):
-        console.print(f"[bold red]failed:[/] {escape(line)}", soft_wrap=True)
-    console.print()
-    console.print(_totals(claims))
-    loaded = int((rows["loaded"].astype(str) == "True").sum())
-    if loaded:
-        console.print(f"loaded machine in {loaded} of {len(rows)} rows: ratios bear that")
-
-
-def _table(part: pd.DataFrame) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("comparison", overflow="fold")
-    table.add_column("back end", no_wrap=True)
-    for name in ("batch", "published", "here", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("claim", no_wrap=True)
-    table.add_column("effect", no_wrap=True)
-    for row in part[part["error"].isna()].to_dict("records"):
-        published = row["published_times_faster"]
-        precision = "" if row["precision"] == Precision.FP32.value else f" {row['precision']}"
-        table.add_row(
-            row["comparison"],
-            row["backend"] + precision,
-            str(row["batch"]),
-            "" if pd.isna(published) else f"{published:.2f}",
-            f"{row['times_faster']:.2f}",
-            f"{row['low']:.2f} to {row['high']:.2f}",
-            f"[{STYLES[Verdict(row['claim'])]}]{row['claim']}[/]",
-            "" if pd.isna(row["effect"]) else row["effect"],
-        )
-    return table
-
-
-def _sources(part: pd.DataFrame) -> Iterator[str]:
-    known = part[["published_quantity", "published_source"]].drop_duplicates()
-    for quantity, source in known.itertuples(index=False, name=None):
-        yield f"{quantity} ({source})"
-
-
-def _failures(rows: pd.DataFrame) -> Iterator[str]:
-    for row in rows[rows["error"].notna()].to_dict("records"):
-        yield f"{row['comparison']}, {row['backend']}, batch {row['batch']}: {row['error']}"
-
-
-def _totals(claims: pd.DataFrame) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("back end", no_wrap=True)
-    table.add_column("batch", justify="right")
-    for kind in Verdict:
-        table.add_column(kind.value, justify="right")
-    for (backend, batch), part in claims.groupby(["backend", "batch"], sort=False):
-        counts = [str(int((part["claim"] == kind.value).sum())) for kind in Verdict]
-        table.add_row(str(backend), str(batch), *counts)
-    return table
 
 
 def write_figure(rows: pd.DataFrame, folder: Path) -> list[Path]:

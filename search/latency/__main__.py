@@ -158,7 +158,9 @@ def measure_repeatability(
     busy: Annotated[
         int, typer.Option(min=0, help="Processes that keep other cores busy meanwhile.")
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to add to; what it holds is not measured again.")
+    ] = None,
 ) -> None:
     """Measure the same in fresh processes: how far do they agree?"""
     execution = read_executions(backend, precision, channels_last)[0]
@@ -175,15 +177,16 @@ def measure_repeatability(
         f"{escape(model)} on {execution}, batch {batch}, threads: {threads}, "
         f"{processes} fresh processes, {busy} busy ones beside them"
     )
+    found = repeats.finished(out, setting, busy) if out is not None else []
     with repeats.busy_processes(busy), Progress(console=stderr(), transient=True) as progress:
-        task = progress.add_task("fresh processes", total=processes)
-        found = []
-        for _ in range(processes):
+        task = progress.add_task("fresh processes", total=processes, completed=len(found))
+        for _ in range(processes - len(found)):
             found.append(repeats.in_fresh_process(setting))
+            if out is not None:
+                repeats.append(out, found[-1], setting, busy)
             progress.advance(task)
     console.print(repeats.as_table(found))
     if out is not None:
-        repeats.write(out, found, setting, busy)
         console.print(f"wrote {escape(str(out))}")
 
 

@@ -116,18 +116,20 @@ def measure_into(
     known = {sample.model_config.variant_id for sample in table.of_role(role)}
     done = sum(config.variant_id in known for config in variants)
     progress(done, "")
-    start = clock()
+    start = begun = clock()
     for config in _missing(variants, known):
-        if clock() - start > seconds:
+        if begun - start >= seconds:
             break
         failure = ""
         try:
             latency = meter.measure(config)
         except (MemoryError, RuntimeError, BackendError) as error:
             failure = f"{config.variant_id}: {error}"
-        else:
-            table.append(Sample.of(role, config, latency, meter.reference_ms))
+        ended = clock()
+        if not failure:
+            table.append(Sample.of(role, config, latency, meter.reference_ms, ended - begun))
             done += 1
+        begun = ended
         progress(done, failure)
     return done
 

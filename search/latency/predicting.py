@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
@@ -39,9 +41,9 @@ from search.latency.options import (
     read_executions,
     wide_console,
 )
-from search.latency.predictor import MIN_SAMPLES
+from search.latency.predictor import MIN_SAMPLES, LatencyPredictor
 from search.latency.protocol import LatencyProtocol
-from search.latency.store import LatencyTable, Role, TableKey, cache_folder
+from search.latency.store import LatencyTable, Role, Sample, TableKey, cache_folder
 from search.latency.validation import Estimate, Validation, validate
 from search.latency.work import model_work
 from search.records import write_csv
@@ -52,6 +54,8 @@ UNFINISHED = 1
 """Exit code where time was over before enough was measured; the same command goes on."""
 
 SHOWN_SHARES = 8
+MANY = 1000
+"""Variants that are predicted at once to time predictions."""
 
 SpaceOption = Annotated[str, typer.Option(help=f"One of {', '.join(list_spaces())}.")]
 ResolutionOption = Annotated[str, typer.Option(help="Images, such as 224 or 512x2048.")]
@@ -170,12 +174,25 @@ def validate_table(
     wanted = {config.variant_id for config in chosen}
     held_out = [s for s in table.of_role("held_out") if s.model_config.variant_id in wanted]
     result = validate(predictor, held_out)
-    _print_validation(console, result, predictor.samples)
+    microseconds = _microseconds(setting.space, predictor)
+    _print_validation(console, result, predictor.samples, microseconds)
     if out is not None:
-        configs = [sample.model_config for sample in held_out]
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(out, _rows(setting, result, configs))
+        about = {
+            "table_networks": predictor.samples,
+            "table_seconds": round(sum(sample.seconds for sample in table.of_role("table")), 1),
+            "microseconds": round(microseconds, 1),
+        }
+        write_csv(out, [row | about for row in _rows(setting, result, held_out)])
         console.print(f"wrote {escape(str(out))}")
+
+
+def _microseconds(space: Space, predictor: LatencyPredictor) -> float:
+    """Time that predicting one of many variants takes."""
+    variants = space.sample_many(np.random.default_rng(0), MANY)
+    start = time.process_time()
+    predictor.predict(variants)
+    return 1e6 * (time.process_time() - start) / len(variants)
 
 
 @one_line_errors
@@ -259,7 +276,9 @@ def _progress(total: int) -> Iterator[Callable[[int, str], None]]:
 # --- what validation says -----------------------------------------------------------------------
 
 
-def _print_validation(console: Console, result: Validation, fitted: int) -> None:
+def _print_validation(
+    console: Console, result: Validation, fitted: int, microseconds: float
+) -> None:
     count, outside = len(result.measured), result.outside
     console.print(
         f"{count} held-out networks, {fitted} in the table, {outside:.0%} outside its range: "
@@ -277,7 +296,8 @@ def _print_validation(console: Console, result: Validation, fitted: int) -> None
     console.print(table)
     console.print(
         f"{result.covered:.0%} of measurements lie in their 95 % prediction interval; their own "
-        f"95 % intervals are +- {result.noise:.1%}"
+        f"95 % intervals are +- {result.noise:.1%}; a prediction takes {microseconds:.0f} us, "
+        f"{MANY} at a time"
     )
 
 
@@ -285,9 +305,7 @@ def _cells(estimate: Estimate, form: str) -> tuple[str, str]:
     return f"{estimate.value:{form}}", f"{estimate.low:{form}} to {estimate.high:{form}}"
 
 
-def _rows(
-    setting: Setting, result: Validation, configs: Sequence[ModelConfig]
-) -> list[dict[str, Any]]:
+def _rows(setting: Setting, result: Validation, held_out: Sequence[Sample]) -> list[dict[str, Any]]:
     """One row a held-out network, with setting and environment."""
     where = {**environment(setting.device), "threads": setting.key.threads}
     prediction = result.prediction
@@ -296,14 +314,17 @@ def _rows(
             "space": setting.key.space,
             "execution": str(setting.key.execution),
             "batch": setting.key.batch,
-            "variant_id": config.variant_id,
+            "variant_id": sample.model_config.variant_id,
             "predicted": float(prediction.ratio[row]),
             "predicted_low": float(prediction.low[row]),
             "predicted_high": float(prediction.high[row]),
             "inside": bool(prediction.inside[row]),
-            "measured": float(result.measured[row]),
+            "measured": sample.ratio,
+            "measured_low": sample.low,
+            "measured_high": sample.high,
+            "loaded": sample.loaded,
             **where,
-            "config": config.to_json(),
+            "config": sample.model_config.to_json(),
         }
-        for row, config in enumerate(configs)
+        for row, sample in enumerate(held_out)
     ]

@@ -127,7 +127,7 @@ class Coverage:
         self._low, self._high = float(ratios.min()), float(ratios.max())
 
     def _leverage(self, relative: FloatArray) -> FloatArray:
-        leverage: FloatArray = np.einsum("ij,jk,ik->i", relative, self._inverse, relative)
+        leverage: FloatArray = ((relative @ self._inverse) * relative).sum(axis=1)
         return leverage
 
     def holds(self, work: FloatArray, ratios: FloatArray) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.table import Table
 from scipy import stats
@@ -211,15 +212,49 @@ def as_table(repeats: Sequence[Repeat]) -> Table:
     return table
 
 
-def write(path: Path, repeats: Sequence[Repeat], setting: Setting, busy: int) -> None:
-    """Write a row for each process as CSV, with setting and environment."""
-    common: dict[str, Any] = {
+def finished(path: Path, setting: Setting, busy: int) -> list[Repeat]:
+    """Repeats that a file holds of this setting, on this machine, with these libraries."""
+    wanted = {name: str(value) for name, value in _described(setting, busy).items()}
+    numbers = [field.name for field in dataclasses.fields(Repeat) if field.name != "loaded"]
+    return [
+        Repeat(
+            **{name: float(row[name]) for name in numbers},
+            loaded=row["loaded"] == str(True),
+        )
+        for row in _rows(path)
+        if all(row.get(name) == value for name, value in wanted.items())
+    ]
+
+
+def append(path: Path, repeat: Repeat, setting: Setting, busy: int) -> None:
+    """Add a row to a CSV file, which may hold repeats of other settings too."""
+    row = {**_described(setting, busy), **dataclasses.asdict(repeat), "date": _now(setting)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, [*_rows(path), row])
+
+
+def _described(setting: Setting, busy: int) -> dict[str, Any]:
+    """What must agree between repeats: setting and environment."""
+    where = {**environment(setting.device), "threads": setting.threads}
+    del where["date"]
+    return {
         "model": setting.model,
         "execution": str(setting.execution),
         "batch": setting.protocol.batch,
         "reference": setting.protocol.reference,
+        "seconds": setting.protocol.seconds,
         "busy": busy,
+        **where,
     }
-    where = {**environment(setting.device), "threads": setting.threads}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(path, [{**common, **dataclasses.asdict(r), **where} for r in repeats])
+
+
+def _now(setting: Setting) -> str:
+    return str(environment(setting.device)["date"])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file as they are written; none where there is no file."""
+    if not path.exists():
+        return []
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return [{str(name): str(value) for name, value in row.items()} for row in rows]

@@ -143,6 +143,7 @@ class Sample:
         ratio, low, high: Ratio to the reference network and its 95 % interval.
         runs: Counted runs.
         loaded: Whether the machine was flagged as loaded meanwhile.
+        seconds: Time that building and measuring took.
     """
 
     role: Role
@@ -152,10 +153,18 @@ class Sample:
     high: float
     runs: int
     loaded: bool
+    seconds: float = 0.0
 
     @classmethod
-    def of(cls, role: Role, config: ModelConfig, latency: Latency, reference_ms: float) -> Sample:
-        """Make it of a measurement whose reference took ``reference_ms``."""
+    def of(
+        cls,
+        role: Role,
+        config: ModelConfig,
+        latency: Latency,
+        reference_ms: float,
+        seconds: float = 0.0,
+    ) -> Sample:
+        """Make it of a measurement that took ``seconds``, the reference ``reference_ms``."""
         return cls(
             role=role,
             config=json.loads(config.to_json()),
@@ -164,6 +173,7 @@ class Sample:
             high=latency.high_ms / reference_ms,
             runs=latency.runs,
             loaded=latency.state is not None and latency.state.loaded,
+            seconds=seconds,
         )
 
     @property

@@ -63,10 +63,23 @@ def validate(predictor: LatencyPredictor, samples: Sequence[Sample], seed: int =
         samples: Held-out networks, some of them inside the table's range.
         seed: Of the bootstrap.
     """
-    prediction = predictor.predict([sample.model_config for sample in samples])
-    measured = np.array([sample.ratio for sample in samples])
+    return compare(
+        predictor.predict([sample.model_config for sample in samples]),
+        np.array([(sample.low, sample.ratio, sample.high) for sample in samples]),
+        seed,
+    )
+
+
+def compare(prediction: Prediction, intervals: FloatArray, seed: int = 0) -> Validation:
+    """Compare predictions with measurements.
+
+    Args:
+        prediction: Of n networks.
+        intervals: (n, 3) measured ratios between the ends of their 95 % intervals.
+        seed: Of the bootstrap.
+    """
+    low, measured, high = intervals.T
     inside = prediction.inside
-    half = [(sample.high - sample.low) / 2 / sample.ratio for sample in samples]
     within = (prediction.low <= measured) & (measured <= prediction.high)
     pairs = (prediction.ratio, measured)
     pairs_inside = (prediction.ratio[inside], measured[inside])
@@ -78,7 +91,7 @@ def validate(predictor: LatencyPredictor, samples: Sequence[Sample], seed: int =
         error_all=_bootstrap(median_error, *pairs, seed),
         tau_all=_bootstrap(kendall, *pairs, seed),
         covered=float(within.mean()),
-        noise=float(np.median(half)),
+        noise=float(np.median((high - low) / 2 / measured)),
     )
 
 

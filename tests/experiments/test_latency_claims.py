@@ -22,14 +22,9 @@ from experiments.ablation.subjects import Blocks, Network, Subject, TimmNetwork
 from experiments.latency_claims import (
     KEY,
     PROTOCOL,
-    Effect,
     Task,
-    Verdict,
-    effect,
     measure_all,
-    show,
     tasks,
-    verdict,
     write_figure,
 )
 from experiments.latency_claims_figure import panels
@@ -49,6 +44,8 @@ from experiments.latency_claims_table import (
     network,
     networks,
 )
+from experiments.latency_claims_text import show
+from experiments.latency_claims_verdicts import Effect, Verdict, effect, verdict
 from search.latency import LatencyProtocol
 
 CPU = torch.device("cpu")

@@ -267,12 +267,27 @@ def test_repeatability_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(repeatability, "in_fresh_process", fresh)
     out = tmp_path / "repeats.csv"
-    code, stdout, _ = invoke("repeatability", "sepvit_tiny", "--processes", "3", "--out", str(out))
+    command = ("repeatability", "sepvit_tiny", "--out", str(out))
+    invoke(*command, "--processes", "2")  # a run that was stopped before the third process
+    code, stdout, _ = invoke(*command, "--processes", "3")
     assert code == 0
     # Three values m, m (1 + x), m (1 - x) vary by x: by the protocol by 2 %, single runs by 20 %.
     assert re.search(r"ratio, by the protocol +1.000 +0.980 +1.020 +2.0%", stdout)
     assert re.search(r"ratio, one warm-up and one run +1.000 +0.800 +1.200 +20.0%", stdout)
     assert list(pd.read_csv(out)["ratio"]) == [1.0, 1.02, 0.98]
+
+
+def test_repeats_of_another_setting_are_kept_apart(tmp_path: Path) -> None:
+    path = tmp_path / "repeats.csv"
+    settings = [
+        (Setting(model, Execution(), LatencyProtocol(), threads, "cpu"), busy)
+        for model, threads, busy in (("a", 1, 0), ("b", 1, 0), ("a", 2, 0), ("a", 1, 1))
+    ]
+    repeats = [Repeat(1.0 + place / 7, 0.9, 1.1, 30.0, 1.0, 30.0, 0.1, True) for place in range(4)]
+    for repeat, (setting, busy) in zip(repeats, settings, strict=True):
+        repeatability.append(path, repeat, setting, busy)
+    for repeat, (setting, busy) in zip(repeats, settings, strict=True):
+        assert repeatability.finished(path, setting, busy) == [repeat]
 
 
 def test_repeatability_measures_one_network(tmp_path: Path) -> None:
