@@ -1,4 +1,4 @@
-"""What holds for every sampler: a new one adds a row to the registry and inherits all of this."""
+"""What holds for every sampler: a new one adds a row to the table and inherits all of this."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import numpy as np
 import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from effvit import ConfigError, ModelConfig, model_cost, model_costs
+from effvit import ConfigError, ModelConfig, model_config, model_cost, model_costs
 from search.samplers import (
     SAMPLERS,
     GuardedSampler,
+    Setting,
     SpaceExhaustedError,
     quiet_optuna,
     sampler_kind,
     within,
 )
+from search.settings import KNOWN
 from search.storage import DIRECTIONS
 from spaces import Space, get_space
 from tests.search.fakes import MemoryJournal, latency_of, share, small_space
 
-TRIALS = 12
-"""More than the ten random trials with which Optuna's samplers begin."""
+TRIALS = 20
+"""More than the even design of the workbench's own samplers and the random one of Optuna's."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,17 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="module")
 def space() -> Space:
-    return get_space("sepvit")
+    """More variants than any test evaluates, and choices that make none or the same."""
+    return small_space(
+        width_1=(32, 64, 96),
+        width_2=(64, 128),
+        width_3=(128, 192, 256),
+        depth_2=(1, 2, 3),
+        window_size=(7, 14),
+        attention_4=("dssa", "gsa"),
+        window_representation=("learned", "zero", "none"),
+        head_width=(32, 64),
+    )
 
 
 SECONDS_A_PROPOSAL = {"gp"}
@@ -60,9 +73,8 @@ class Run:
         max_macs: int | None = None,
     ) -> None:
         self.space = space
-        self.sampler = GuardedSampler(
-            SAMPLERS[name], space, lambda configs: within(configs, max_macs, None), seed
-        )
+        setting = Setting(space, lambda configs: within(configs, max_macs, None), seed, KNOWN)
+        self.sampler = SAMPLERS[name].make(setting)
         self.study = optuna.create_study(
             study_name="s",
             storage=storage,
@@ -70,40 +82,36 @@ class Run:
             sampler=self.sampler,
             load_if_exists=True,
         )
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished():
-                self.sampler.saw(space.decode(trial.params))
 
-    def go_on(self, trials: int) -> list[ModelConfig]:
-        """Evaluate two at a time, as two workers do."""
-        found = []
-        for _ in range(trials // 2):
-            pair = [self.study.ask() for _ in range(2)]
-            configs = []
-            for trial in pair:
-                configs.append(self.space.suggest(trial))
-                self.sampler.saw(configs[-1])
-            for trial, config in zip(pair, configs, strict=True):
-                self._tell(trial, config)
-            found += configs
-        return found
+    def ask(self) -> tuple[optuna.Trial, ModelConfig]:
+        trial = self.study.ask()
+        return trial, self.space.suggest(trial)
 
-    def _tell(self, trial: optuna.Trial, config: ModelConfig) -> None:
+    def tell(self, trial: optuna.Trial, config: ModelConfig) -> None:
         if share(config, "fails") < 0.1:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             values = (share(config), float(model_cost(config).macs), latency_of(config))
             self.study.tell(trial, values)
 
+    def go_on(self, trials: int) -> list[ModelConfig]:
+        """Evaluate two at a time."""
+        found = []
+        for _ in range(trials // 2):
+            asked = [self.ask() for _ in range(2)]
+            for trial, config in asked:
+                self.tell(trial, config)
+                found.append(config)
+        return found
+
 
 def test_proposals_are_members_within_the_budget_and_never_repeat(name: str, space: Space) -> None:
-    budget = 3 * 10**9  # a third of the space
-    run = Run(name, space, InMemoryStorage(), max_macs=budget)
-    found = run.go_on(TRIALS)
+    budget = int(np.median(model_costs(space.sample_many(np.random.default_rng(1), 100)).macs))
+    found = Run(name, space, InMemoryStorage(), max_macs=budget).go_on(TRIALS)
     assert all(space.contains(config) for config in found)
     assert all(config == config.canonical() for config in found)
     assert max(model_cost(config).macs for config in found) <= budget
-    assert len({config.variant_id for config in found}) == len(found)
+    assert len({config.variant_id for config in found}) == len(found) == TRIALS
 
 
 def test_same_seed_same_proposals_and_another_seed_others(name: str, space: Space) -> None:
@@ -122,12 +130,27 @@ def test_a_resumed_study_goes_on_as_if_it_had_never_stopped(name: str, space: Sp
     assert resumed == straight
 
 
+def test_two_workers_that_share_a_study_never_meet(name: str, space: Space) -> None:
+    """Each has objects of its own, as in processes of their own, and asks while the other works."""
+    journal = MemoryJournal()
+    workers = [Run(name, space, JournalStorage(journal)) for _ in range(2)]
+    found = []
+    for _ in range(TRIALS // 2):
+        asked = [worker.ask() for worker in workers]
+        for worker, (trial, config) in zip(workers, asked, strict=True):
+            worker.tell(trial, config)
+            found.append(config)
+    assert len({config.variant_id for config in found}) == TRIALS
+
+
 def test_what_is_enqueued_comes_first_and_unchanged(name: str, space: Space) -> None:
     run = Run(name, space, InMemoryStorage())
-    published = list(space.published().values())
-    for config in published:
+    queued = space.sample_many(np.random.default_rng(5), 4)
+    for config in queued:
         run.study.enqueue_trial(space.encode(config))
-    assert run.go_on(4) == published
+    assert run.go_on(4) == queued
+    assert not {*run.go_on(4)} & {*queued}
+    assert all(run.sampler.has_seen(config) for config in queued)
 
 
 def test_a_small_space_is_exhausted_to_the_last_variant(name: str) -> None:
@@ -140,7 +163,8 @@ def test_a_small_space_is_exhausted_to_the_last_variant(name: str) -> None:
         run.go_on(2)
 
 
-def test_a_budget_that_almost_nothing_meets_is_met(name: str, space: Space) -> None:
+def test_a_budget_that_almost_nothing_meets_is_met(name: str) -> None:
+    space = get_space("sepvit")
     drawn = space.sample_many(np.random.default_rng(1), 2000)
     budget = int(np.sort(model_costs(drawn).macs)[2])  # about one in a thousand
     found = Run(name, space, InMemoryStorage(), max_macs=budget).go_on(2)
@@ -154,8 +178,9 @@ def test_a_budget_that_nothing_meets_is_an_error() -> None:
         run.go_on(2)
 
 
-def test_invalid_proposals_are_not_passed_on(space: Space) -> None:
+def test_invalid_proposals_are_not_passed_on() -> None:
     """Independent draws of all axes are invalid often; the guard is what makes them valid."""
+    space = get_space("sepvit")
     raw = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     invalid = 0
     for _ in range(50):
@@ -170,12 +195,111 @@ def test_low_discrepancy_sequence_is_one_sequence(space: Space) -> None:
     run = Run("qmc", space, InMemoryStorage())
     seeds = []
     for _ in range(3):
-        trial = run.study.ask()
+        run.tell(*run.ask())
+        assert isinstance(run.sampler, GuardedSampler)
         inner = run.sampler._inner
         assert isinstance(inner, optuna.samplers.QMCSampler)
         seeds.append(inner._seed)
-        run._tell(trial, space.suggest(trial))
     assert len(set(seeds)) == 1
+
+
+# --- what the study holds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["surrogate", "evolution", "tpe", "random"])
+def test_a_trial_that_is_cut_off_and_queued_again_changes_nothing(name: str, space: Space) -> None:
+    """Trial numbers shift by the one that was cut off; proposals do not depend on them."""
+    straight = Run(name, space, InMemoryStorage()).go_on(TRIALS)
+    journal = MemoryJournal()
+    stopped = Run(name, space, JournalStorage(journal))
+    found = stopped.go_on(TRIALS - 4)
+    trial, config = stopped.ask()
+    resumed = Run(name, space, JournalStorage(journal))
+    resumed.study.tell(trial.number, state=TrialState.FAIL)
+    resumed.study.enqueue_trial(space.encode(config))
+    assert found + resumed.go_on(4) == straight
+
+
+def test_a_trial_that_failed_before_it_had_parameters_is_proposed_again(space: Space) -> None:
+    run = Run("evolution", space, InMemoryStorage())
+    run.go_on(4)
+    trial = run.study.ask()
+    proposed = space.decode(trial.relative_params)
+    run.study.tell(trial, state=TrialState.FAIL)
+    assert run.ask()[1] == proposed
+
+
+def test_running_trials_count_as_seen_from_their_first_moment(space: Space) -> None:
+    journal = MemoryJournal()
+    one, other = (Run("random", space, JournalStorage(journal)) for _ in range(2))
+    config = space.decode(one.study.ask().relative_params)  # no parameter is written yet
+    other.ask()
+    assert other.sampler.has_seen(config)
+
+
+def test_a_history_counts_networks_once_however_it_learned_of_them(space: Space) -> None:
+    run = Run("random", space, InMemoryStorage())
+    history = run.sampler.history
+    configs = run.go_on(4)
+    trial, config = run.ask()
+    for known in (*configs, config, space.unrank(0)):
+        run.sampler.saw(known)
+        run.sampler.saw(known)
+    running = run.study.ask()
+    found = {*configs, config, space.unrank(0), space.decode(running.relative_params)}
+    history.read(run.study, -1)
+    assert len(history) == len(found)
+    run.study.tell(running, state=TrialState.FAIL)  # before it had parameters
+    history.read(run.study, -1)
+    assert len(history) == len(found) - 1
+    run.study.tell(trial, state=TrialState.FAIL)
+    history.read(run.study, -1)
+    assert len(history) == len(found) - 1
+
+
+def test_infeasible_trials_are_seen_and_not_learned_from(space: Space) -> None:
+    run = Run("evolution", space, InMemoryStorage())
+    run.go_on(4)
+    trial, config = run.ask()
+    trial.set_constraint("memory", 1.0)
+    run.study.tell(trial, (1.0, 1.0, 1.0))  # nothing would dominate it
+    run.ask()
+    assert run.sampler.has_seen(config)
+    assert config not in [found.config for found in run.sampler.history.evaluated]
+
+
+def test_what_acts_in_training_only_does_not_make_another_variant() -> None:
+    space = small_space(mlp_ratio=(2, 4))
+    run = Run("random", space, InMemoryStorage())
+    lite = model_config("sepvit_lite")
+    run.sampler.saw(lite.replace(drop_path_rate=0.3))
+    assert run.sampler.has_seen(space.published()["sepvit_lite"])
+
+
+def test_the_study_must_have_the_objectives_that_the_sampler_was_told(space: Space) -> None:
+    setting = Setting(space, lambda configs: [True] * len(configs), 0, KNOWN)
+    directions = [StudyDirection.MINIMIZE] * 2
+    with pytest.raises(ConfigError, match="3 objectives accuracy, macs, latency_ms, got 2"):
+        setting.objectives_of(directions)
+    assert len(Setting(space, setting.affordable, 0).objectives_of(directions)) == 2
+
+
+@pytest.mark.parametrize("name", ["surrogate", "evolution"])
+@pytest.mark.parametrize(
+    "directions",
+    [[StudyDirection.MAXIMIZE], [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]],
+)
+def test_nothing_needs_to_be_known_of_the_objectives(
+    name: str, directions: list[StudyDirection], space: Space
+) -> None:
+    setting = Setting(space, lambda configs: [True] * len(configs), 0)
+    study = optuna.create_study(directions=directions, sampler=SAMPLERS[name].make(setting))
+    found = []
+    for _ in range(20):
+        trial = study.ask()
+        found.append(space.suggest(trial))
+        study.tell(trial, [share(found[-1], direction.name) for direction in directions])
+    assert len({*found}) == 20
 
 
 def test_unknown_sampler_offers_the_nearest() -> None:

@@ -1,0 +1,148 @@
+"""What all samplers promise: valid, affordable, unseen, and the same again after a stop."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from effvit import ConfigError, ModelConfig
+from search.samplers.history import History, claim
+from search.samplers.setting import Setting
+from search.samplers.variation import Variation
+
+
+class SpaceExhaustedError(ConfigError):
+    """There is nothing left to propose within the budgets."""
+
+
+class ArchitectureSampler(BaseSampler, abc.ABC):
+    """An Optuna sampler every proposal of which is worth its evaluation.
+
+    A proposal is a valid network of the space, in canonical form, within the budgets, and not yet
+    in the study: finished, failed, running in another worker or waiting. It depends on the run's
+    seed, on how many networks the study holds and on what is known of them, not on trial numbers
+    or on what this object has done before: a resumed run goes on as if it had never stopped.
+
+    Several workers may share a study. A proposal is written into its trial at once; if another
+    trial turns out to hold the same network, a new one is made.
+    """
+
+    bulk = 2000
+    bulk_draws = 100
+    first_bulk = 20
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.space = setting.space
+        self.history = History(setting.space)
+        self.variation = Variation(setting.space)
+        self.distributions = setting.space.distributions()
+
+    def saw(self, config: ModelConfig) -> None:
+        """Remember a variant, which will not be proposed again."""
+        self.history.tell(config)
+
+    def has_seen(self, config: ModelConfig) -> bool:
+        """Whether a variant is in the study, as far as it has been read, or was remembered."""
+        return config in self.history
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the whole space: a proposal is made as a whole."""
+        del study, trial
+        return self.distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose a variant.
+
+        Raises:
+            SpaceExhaustedError: None is left.
+        """
+        del search_space
+        if "fixed_params" in trial.system_attrs:
+            return {}  # enqueued: Optuna takes the parameters from there
+        self.history.read(study, trial.number)
+        order = len(self.history)
+        for attempt in itertools.count():
+            # Two workers that ask at the same moment share all but the number, and get out of step.
+            place = [order] if attempt == 0 else [order, trial.number, attempt]
+            seeds = np.random.SeedSequence([self.setting.seed, *place])
+            config = self.propose(study, trial, seeds)
+            params = self.variation.parameters(self.variation.choices(config))
+            claim(study, trial, order, params)
+            self.history.read(study, trial.number)
+            if config not in self.history:
+                return dict(params)
+        raise AssertionError  # the loop has no end
+
+    @abc.abstractmethod
+    def propose(
+        self, study: Study, trial: FrozenTrial, seeds: np.random.SeedSequence
+    ) -> ModelConfig:
+        """Make a proposal that :meth:`fits`; :attr:`history` has been read.
+
+        Raises:
+            SpaceExhaustedError: None is left.
+        """
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:  # noqa: ANN401 - as in Optuna's interface
+        """Sample one parameter; only asked for what an enqueued trial leaves open."""
+        seeds = np.random.SeedSequence([self.setting.seed, trial.number])
+        sampler = RandomSampler(seed=int(seeds.generate_state(1)[0]))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def fits(self, configs: Sequence[ModelConfig]) -> list[bool]:
+        """Say of each network of the space whether it is unseen and affordable."""
+        if not configs:
+            return []
+        affordable = self.setting.affordable(configs)
+        return [
+            bool(within) and config not in self.history
+            for config, within in zip(configs, affordable, strict=True)
+        ]
+
+    def first_fit(self, configs: Sequence[ModelConfig]) -> ModelConfig | None:
+        """The first network that is unseen and affordable."""
+        unseen = [config for config in configs if config not in self.history]
+        fits = self.fits(unseen)
+        return next((config for config, fit in zip(unseen, fits, strict=True) if fit), None)
+
+    def draw(self, rng: np.random.Generator) -> ModelConfig:
+        """Draw a network that fits, uniformly; the whole space is gone through if it is small.
+
+        Raises:
+            SpaceExhaustedError: None was found.
+        """
+        for configs in self._bulks(rng):
+            found = self.first_fit(configs)
+            if found is not None:
+                return found
+        raise SpaceExhaustedError("no variant within the budgets is left")
+
+    def _bulks(self, rng: np.random.Generator) -> Iterator[list[ModelConfig]]:
+        size = self.space.size()
+        if size > self.bulk * self.bulk_draws:
+            yield self.space.sample_many(rng, self.first_bulk)  # does, unless budgets are tight
+            for _ in range(self.bulk_draws):
+                yield self.space.sample_many(rng, self.bulk)
+            return
+        order = rng.permutation(size)
+        for start in range(0, size, self.bulk):
+            yield [self.space.unrank(int(rank)) for rank in order[start : start + self.bulk]]

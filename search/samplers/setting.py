@@ -1,0 +1,88 @@
+"""What a sampler is told about a search: where variants come from and what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
+
+from effvit import ConfigError, ModelConfig, model_costs
+from effvit.cost import CostArrays
+from spaces.space import Space
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+Affordable: TypeAlias = Callable[[Sequence[ModelConfig]], Sequence[bool]]
+"""Says of each network whether it is within all budgets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One value that trials report, beyond the direction that the study knows.
+
+    Attributes:
+        name: What it is.
+        log: Whether ratios count instead of differences; values are then positive.
+        exact: The values (n,) of networks from their closed-form costs, where these decide it:
+            such an objective is computed, never guessed.
+    """
+
+    name: str
+    log: bool = False
+    exact: Callable[[CostArrays], NDArray[np.int64] | FloatArray] | None = None
+
+    def losses(self, values: FloatArray, direction: StudyDirection) -> FloatArray:
+        """Values as losses, to be minimised, on the scale on which differences count."""
+        scaled = np.log(values) if self.log else values
+        return -scaled if direction is StudyDirection.MAXIMIZE else scaled
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A search as a sampler sees it.
+
+    Attributes:
+        space: Where variants come from.
+        affordable: Says of each network whether it is within all budgets.
+        seed: The run's seed.
+        objectives: What trials report, in the study's order; none if nothing is known of them.
+    """
+
+    space: Space
+    affordable: Affordable
+    seed: int
+    objectives: tuple[Objective, ...] = ()
+
+    def objectives_of(self, directions: Sequence[StudyDirection]) -> tuple[Objective, ...]:
+        """The objectives of a study.
+
+        Raises:
+            ConfigError: The study has another number of them.
+        """
+        if not self.objectives:
+            return tuple(Objective(f"value_{index}") for index in range(len(directions)))
+        if len(self.objectives) != len(directions):
+            raise ConfigError(
+                f"the study must have the {len(self.objectives)} objectives "
+                f"{', '.join(o.name for o in self.objectives)}, got {len(directions)} directions"
+            )
+        return self.objectives
+
+
+def within(
+    configs: Sequence[ModelConfig], max_macs: int | None, max_params: int | None
+) -> list[bool]:
+    """Say of each configuration whether its closed-form cost is within the limits."""
+    if not configs or (max_macs is None and max_params is None):
+        return [True] * len(configs)
+    costs = model_costs(configs)
+    fits = np.ones(len(configs), dtype=bool)
+    if max_macs is not None:
+        fits &= costs.macs <= max_macs
+    if max_params is not None:
+        fits &= costs.params <= max_params
+    return [bool(fit) for fit in fits]

@@ -1,0 +1,75 @@
+"""New networks from known ones: single changes of an axis, and crossings of two parents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from effvit import ModelConfig
+from spaces.space import Choices, Space, Value
+
+
+class Variation:
+    """Varies networks as choices, and builds only what keeps all rules.
+
+    Args:
+        space: Where networks come from.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._axes = [axis for axis in space.axes if len(axis.values) > 1]
+        self._choices: dict[ModelConfig, Choices] = {}
+
+    def choices(self, config: ModelConfig) -> Choices:
+        """Choices that make a network of the space; of several always the same ones."""
+        if config not in self._choices:
+            self._choices[config] = next(self._space.encodings(config))
+        return self._choices[config]
+
+    def parameters(self, choices: Choices) -> dict[str, Value]:
+        """Optuna's parameters for choices."""
+        return {axis.parameter: axis.write(choices[axis.name]) for axis in self._space.axes}
+
+    def neighbours(self, config: ModelConfig) -> dict[ModelConfig, Choices]:
+        """All networks one change of one axis away from a network's :meth:`choices`."""
+        choices = self.choices(config)
+        return self._built(config, [{**choices, **change} for change in self._changes(choices)])
+
+    def crossings(
+        self, config: ModelConfig, mate: ModelConfig, count: int, rng: np.random.Generator
+    ) -> dict[ModelConfig, Choices]:
+        """Networks that take each axis from one of two parents, whichever the toss of a coin says.
+
+        Args:
+            config: A network of the space.
+            mate: Another one.
+            count: Tosses; those that break a rule, or give a parent back, make no network.
+            rng: Tosses.
+
+        Returns:
+            Distinct networks, with choices that make them.
+        """
+        one, other = self.choices(config), self.choices(mate)
+        differing = [name for name in one if one[name] != other[name]]
+        made: list[Choices] = []
+        for toss in rng.random((count, len(differing))) < 0.5:
+            taken = [name for name, swap in zip(differing, toss, strict=True) if swap]
+            made.append({**one, **{name: other[name] for name in taken}})
+        built = self._built(config, made)
+        built.pop(mate, None)
+        return built
+
+    def _changes(self, choices: Choices) -> Iterator[dict[str, Value]]:
+        for axis in self._axes:
+            for value in axis.beside(choices[axis.name]):
+                yield {axis.name: value}
+
+    def _built(self, parent: ModelConfig, made: Sequence[Choices]) -> dict[ModelConfig, Choices]:
+        found: dict[ModelConfig, Choices] = {}
+        for choices in made:
+            if all(rule.holds(choices) for rule in self._space.rules):
+                found.setdefault(self._space.decode(self.parameters(choices)), choices)
+        found.pop(parent, None)
+        return found
