@@ -28,6 +28,7 @@ class Options:
         workers: Processes that measure at the same time, one thread each.
         seeds: How many seeds, where an experiment repeats its trainings; None is its own number.
         cache: Folder of measurements that ablations share.
+        space: Space that is studied, where an experiment takes one; None is its own choice.
     """
 
     out: Path
@@ -36,6 +37,7 @@ class Options:
     workers: int = 1
     seeds: int | None = None
     cache: Path = CACHE
+    space: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +61,9 @@ class Experiment:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "proxy_ranking": Experiment(
-        "Does the search's quick proxy rank variants as a several times longer training does?",
-        "experiments.proxy_ranking:run",
+    "proxy_audit": Experiment(
+        "How well does each accuracy proxy rank variants of a space as longer training does?",
+        "experiments.proxy_audit:run",
     ),
     "proxy_contrasts": Experiment(
         "Which single changes of SepViT-Lite does the proxy tell apart, and which not?",
@@ -71,13 +73,45 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Is every zero-cost score a finite number for every variant, and what does it cost?",
         "experiments.score_health:run",
     ),
+    "fidelity_benchmark": Experiment(
+        "Which rungs reach the hypervolume of full training with the fewest training steps?",
+        "experiments.fidelity_benchmark:run",
+    ),
+    "fidelity_curves": Experiment(
+        "What do learning curves of variants say after an eighth, a quarter, a half of the steps?",
+        "experiments.fidelity_curves:run",
+    ),
+    "fast_networks": Experiment(
+        "How fast are our networks beside the authors' formulation and beside timm's networks?",
+        "experiments.fast_networks:run",
+    ),
+    "vit_bench": Experiment(
+        "Do scores, costs or what is learned from them rank networks that others trained?",
+        "experiments.vit_bench.command:run",
+    ),
     "latency_claims": Experiment(
         "Do the papers' claims about latency hold on this machine, network against network?",
         "experiments.latency_claims:run",
     ),
+    "sampler_benchmark": Experiment(
+        "Do the workbench's samplers find good fronts with fewer evaluations than general ones?",
+        "experiments.sampler_benchmark:run",
+    ),
+    "tabular_benchmark": Experiment(
+        "Latency and proxy accuracy of all networks of a slice: a table that searches replay.",
+        "experiments.tabular_benchmark:run",
+    ),
     "published_tables": Experiment(
         "Which parameter and MAC figures of the papers' tables are reproduced, which not, and why?",
         "experiments.published_tables:run",
+    ),
+    "tradeoff_curves": Experiment(
+        "What does a search add over the published sizes, in accuracy at equal MACs and latency?",
+        "experiments.tradeoff_curves:run",
+    ),
+    "documents": Experiment(
+        "What do the kept results say? Writes the documentation's pages; measures nothing.",
+        "experiments.documents:run",
     ),
     **{
         name: Experiment(ablation.question, "experiments.ablation.command:run", (name,))

@@ -15,11 +15,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments import tradeoff_curves
+from experiments import (
+    latency_page,
+    sampler_benchmark_findings,
+    sampler_benchmark_page,
+    tradeoff_curves,
+)
 from experiments.ablation.figures import encode, figures
 from experiments.ablation.kept import kept_names, read_result
 from experiments.ablation.writers import markdown
+from experiments.audit import page as audit_page
+from experiments.audit.plan import VARIANTS
+from experiments.audit.summary import summarise
 from experiments.catalogue import DATA, Options
+from experiments.proxy_audit import Files
+from experiments.vit_bench import page as vit_bench
 from search.records import write_text
 
 
@@ -57,9 +67,30 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         f"ablations/{name}.md": functools.partial(of_ablation, name, folder)
         for name in kept_names(folder)
     }
+    if latency_page.measured(folder):
+        pages[latency_page.PAGE] = functools.partial(of_latency, folder)
     if (folder / tradeoff_curves.POINTS).exists():
         pages[tradeoff_curves.PAGE] = functools.partial(of_tradeoffs, folder)
+    if (folder / sampler_benchmark_page.RAW).exists():
+        pages[sampler_benchmark_page.PAGE] = functools.partial(of_samplers, folder)
+    if (folder / vit_bench.RESULT).exists():
+        pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
+    audited = audits(folder)
+    if audited:
+        pages[audit_page.PAGE] = functools.partial(of_audits, audited)
     return pages
+
+
+def audits(folder: Path) -> dict[str, pd.DataFrame]:
+    """Summaries of the audits of proxies whose measured tables are kept in a folder, by space."""
+    files = {space: Files(folder, space).table for space in VARIANTS}
+    return {space: summarise(pd.read_csv(path)) for space, path in files.items() if path.exists()}
+
+
+def of_audits(summaries: Mapping[str, pd.DataFrame]) -> Document:
+    """The page of the audits of accuracy proxies."""
+    images = {audit_page.FIGURE: audit_page.draw(summaries)}
+    return Document(audit_page.page(summaries), _encoded(images))
 
 
 def of_ablation(name: str, folder: Path) -> Document:
@@ -71,12 +102,31 @@ def of_ablation(name: str, folder: Path) -> Document:
     return Document(text, _encoded(images))
 
 
+def of_latency(folder: Path) -> Document:
+    """The page about latency."""
+    images = {f"{name}.png": figure for name, figure in latency_page.figures(folder).items()}
+    return Document(latency_page.page(folder), _encoded(images))
+
+
 def of_tradeoffs(folder: Path) -> Document:
     """The page of the trade-off curves."""
     points = pd.read_csv(folder / tradeoff_curves.POINTS)
     drawn = tradeoff_curves.figures(points)
     images = {f"{name}.png": figure for name, figure in drawn.items()}
     return Document(tradeoff_curves.page(points), _encoded(images))
+
+
+def of_vit_bench(folder: Path) -> Document:
+    """The page of the external benchmark."""
+    table = vit_bench.read(folder / vit_bench.RESULT)
+    return Document(vit_bench.page(table), _encoded({vit_bench.FIGURE: vit_bench.draw(table)}))
+
+
+def of_samplers(folder: Path) -> Document:
+    """The page of the sampler benchmark."""
+    rows = pd.read_csv(folder / sampler_benchmark_page.RAW)
+    images = {f"{sampler_benchmark_findings.FIGURE}.png": sampler_benchmark_page.figure(rows)}
+    return Document(sampler_benchmark_page.page(rows), _encoded(images))
 
 
 def _encoded(images: Mapping[str, Figure]) -> dict[str, bytes]:

@@ -19,19 +19,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from effvit import model_cost
+from effvit import ModelConfig, model_cost
 from effvit.config import ConfigError
-from effvit.designs.sepvit import SepViTConfig
 from search.environment import environment
 from search.proxy import ProxyRecipe
 from search.proxy_scaling import cells_meet, proxy_config
-from search.workers import Outcome, TrainingFailure, TrainingPool, TrainingTask
+from search.workers import (
+    Outcome,
+    TrainingFailure,
+    TrainingPool,
+    TrainingTask,
+    train_insistently,
+)
 
 Row = dict[str, Any]
 KEY = ("variant_id", "recipe", "seed")
 """What tells rows apart."""
 
-SCORES = ("accuracy", "relation", "recognition", "relation_found", "attempts", "seconds")
+READINGS = ("accuracy", "relation", "recognition", "relation_near", "relation_far")
+"""Shares of right decisions, see :class:`search.proxy.ProxyResult`."""
+
+SCORES = (*READINGS, "relation_found", "attempts", "seconds")
 """What a training gives; empty where it failed."""
 
 
@@ -40,7 +48,7 @@ class Task:
     """One row to measure: a labelled variant, a recipe, a seed."""
 
     label: str
-    config: SepViTConfig
+    config: ModelConfig
     recipe: ProxyRecipe
     seed: int
 
@@ -62,10 +70,6 @@ def describe(task: Task) -> Row:
         "mixes_windows": cells_meet(scaled),
         "params": cost.params,
         "macs": cost.macs,
-        **{f"width_{stage}": width for stage, width in enumerate(task.config.widths, start=1)},
-        "blocks": sum(task.config.depths),
-        "window_representation": task.config.window_representation,
-        "mlp_ratio": task.config.mlp_ratio,
         "proxy_params": small.params,
         "proxy_macs": small.macs,
     }
@@ -106,7 +110,7 @@ def measure_all(tasks: Sequence[Task], path: Path, workers: int) -> pd.DataFrame
     with _progress() as progress, TrainingPool(workers) as pool:
         bar = progress.add_task("measuring", total=len(tasks), completed=len(tasks) - len(missing))
         trainings = [TrainingTask(task.config, task.recipe, task.seed) for task in missing]
-        for index, outcome in pool.train(trainings):
+        for index, outcome in train_insistently(pool, trainings):
             append_row(path, record(missing[index], outcome))
             progress.advance(bar)
     wanted = pd.DataFrame([task.key for task in tasks], columns=list(KEY))

@@ -66,5 +66,24 @@ def estimate(statistic: Statistic, *samples: FloatArray, seed: int = 0) -> Estim
     chosen = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     draws = statistic(*(sample[chosen] for sample in samples))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    defined = draws[np.isfinite(draws)]
+    low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
     return Estimate(float(statistic(*samples)), float(low), float(high))
+
+
+def binned_kendall(x: FloatArray, y: FloatArray, bins: FloatArray) -> FloatArray:
+    """Kendall's tau-b over pairs that share a bin, of samples and bins (..., n)."""
+    together = bins[..., :, None] == bins[..., None, :]
+    signs = [np.sign(s[..., :, None] - s[..., None, :]) * together for s in (x, y)]
+    untied = [np.square(sign).sum((-2, -1)) for sign in signs]
+    return _ratio((signs[0] * signs[1]).sum((-2, -1)), np.sqrt(untied[0] * untied[1]))
+
+
+def top_regret(x: FloatArray, y: FloatArray, top: int = 5) -> FloatArray:
+    """How far the best of the ``top`` by x stays behind the best of all in y, of samples (..., n).
+
+    Ties in x are broken by the order of the sample.
+    """
+    chosen = np.argsort(-x, axis=-1, kind="stable")[..., :top]
+    regret: FloatArray = y.max(-1) - np.take_along_axis(y, chosen, -1).max(-1)
+    return regret

@@ -35,6 +35,9 @@ def main(
     cache: Annotated[
         Path, typer.Option(help="Folder of measurements that ablations share.")
     ] = CACHE,
+    space: Annotated[
+        str | None, typer.Option(help="Space, for experiments that study one (proxy_audit).")
+    ] = None,
 ) -> None:
     """Run an experiment, or go on with it where it stopped; without a name, list them."""
     if name is not None and every:
@@ -49,7 +52,15 @@ def main(
             folder = out / each if every else out
         folder.mkdir(parents=True, exist_ok=True)
         entry.run(
-            Options(out=folder, quick=quick, seed=seed, seeds=seeds, workers=workers, cache=cache)
+            Options(
+                out=folder,
+                quick=quick,
+                seed=seed,
+                seeds=seeds,
+                workers=workers,
+                cache=cache,
+                space=space,
+            )
         )
 
 

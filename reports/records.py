@@ -21,8 +21,8 @@ from typing import Any, Literal, TypeVar
 SETTINGS, TRIALS, PARETO, IMPORTANCE = "settings.json", "trials.csv", "pareto.csv", "importance.csv"
 AXIS_PREFIX = "axis_"
 
-State = Literal["complete", "failed", "infeasible", "interrupted"]
-"""Measured; failed with a reason; over a budget, hence not trained; cut off by a stop."""
+State = Literal["complete", "failed", "infeasible", "pruned", "interrupted"]
+"""Measured; failed with a reason; over a budget, hence not trained; trained in part; cut off."""
 
 
 class RecordError(ValueError):

@@ -162,6 +162,22 @@ def held_out_canvases(count: int, seed: int, *, task: Task = Task.CUE) -> Canvas
     return _compose(held_out_sources(), count, (seed, 2), task, (2,), 0.0)
 
 
+def cue_distance(targets: IntArray) -> IntArray:
+    """How many cells away the nearest cue cell is, in the larger of both directions.
+
+    Args:
+        targets: (n, 36) as of :class:`Canvases`; every canvas has a cue.
+
+    Returns:
+        (n, 36), 0 for the cue's own cells.
+    """
+    rows, columns = np.divmod(np.arange(CELLS), GRID)
+    apart = np.maximum(abs(rows[:, None] - rows), abs(columns[:, None] - columns))
+    away = np.where((targets == IGNORED)[:, None, :], apart, GRID)
+    distances: IntArray = away.min(2)
+    return distances
+
+
 def _compose(
     sources: IntArray,
     count: int,

@@ -2,28 +2,44 @@
 
 Each round asks the sampler for a few variants, measures their latency one by one while nothing else
 runs, then trains them side by side in worker processes. The study is the only memory: a record of
-each trial is an attribute of it, and all files are written from there, so a run that is cut off at
-any moment goes on from what the study holds.
+each trial is an attribute of it, and all files are written from there.
+
+A run that is cut off at any moment goes on as if it had not been: what the study holds open is
+taken up again under its number, and its round is finished before the next one begins. Rounds are
+blocks of the order in which trials are asked for, so that a resumed run asks with the same
+knowledge.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effvit import ModelConfig, model_cost, model_costs
+from search.fidelities import Ladder, check_fidelities
 from search.latency import LatencyGuess, Meter
 from search.latency.source import MEASURED, PREDICTED
+from search.proxy import ProxyResult
 from search.records import TrialRecord
-from search.samplers import GuardedSampler, SpaceExhaustedError, sampler_kind, within
-from search.settings import RunSettings
-from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask
+from search.samplers import Setting, SpaceExhaustedError, sampler_kind, within
+from search.samplers.history import CLAIM
+from search.settings import KNOWN, RunSettings
+from search.workers import (
+    Outcome,
+    Trained,
+    Trainer,
+    TrainingFailure,
+    TrainingTask,
+    WorkerDied,
+)
 from spaces.space import Space
 
 RECORD = "record"
@@ -31,6 +47,9 @@ GUESS_MARGIN = 1.3
 """A variant is skipped unmeasured if its guessed latency exceeds the budget by this factor."""
 
 STOPPED = "the run was stopped during this trial"
+
+PAUSED = "paused"
+"""Folder of trainings that wait at a rung."""
 
 
 def read_records(study: optuna.Study) -> list[TrialRecord]:
@@ -46,19 +65,37 @@ class Search:
     """A run of the search on an open study.
 
     Attributes:
-        records: Records of the trials, by number.
+        records: Records of the trials that have ended, by number.
         published: Published models within the closed-form budgets, by name.
     """
 
     def __init__(
-        self, settings: RunSettings, space: Space, study: optuna.Study, meter: Meter
+        self,
+        settings: RunSettings,
+        space: Space,
+        study: optuna.Study,
+        meter: Meter,
+        folder: Path | None = None,
     ) -> None:
+        """Open a run.
+
+        Args:
+            settings: What defines it.
+            space: Where variants come from.
+            study: Its memory.
+            meter: What measures latencies.
+            folder: Where trainings that pause at a rung are kept; the current one if not given.
+        """
         self._settings = settings
+        kind = check_fidelities(settings.fidelities)
+        paused = (folder or Path()) / PAUSED
+        self._ladder = Ladder(kind, settings.search_recipe.steps, paused)
         self._space = space
         self._study = study
         self._meter = meter
         self._guess = LatencyGuess()
-        self._open: dict[int, Trial] = {}
+        self._open: dict[int, _OpenTrial] = {}
+        self._begun = 0  # trials asked for, whatever has become of them
         self.records = {record.number: record for record in read_records(study)}
         self._names = {config.variant_id: name for name, config in space.published().items()}
         affordable = self._affordable(list(space.published().values()))
@@ -67,40 +104,70 @@ class Search:
             for (name, config), fits in zip(space.published().items(), affordable, strict=True)
             if fits
         }
-        self._sampler = GuardedSampler(
-            sampler_kind(settings.sampler), space, self._affordable, settings.seed
-        )
+        setting = Setting(space, self._affordable, settings.seed, KNOWN)
+        self._sampler = sampler_kind(settings.sampler).make(setting)
         study.sampler = self._sampler
         self._recover()
 
     # --- where a stopped run left off -----------------------------------------------------------
 
     def _recover(self) -> None:
-        """Close what a stop left open, and queue what it cut off; begin with the published ones.
+        """Take up what a stop left open; begin with the published models.
 
         Whatever a stop interrupts, this one included, the next start finds the same things to do.
         """
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            record = self.records.get(trial.number)
-            self._close(trial.number, record.values if record else None)
+        trials = self._study.get_trials(deepcopy=False)
+        running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        waiting = [trial for trial in trials if trial.state is TrialState.WAITING]
+        self._begun = len(trials) - len(waiting)
         for record in self.records.values():
-            if record.state != "interrupted":
-                self._sampler.saw(record.model_config)
+            self._sampler.saw(record.model_config)
             if record.latency_ms is not None:
                 self._guess.add(_features([record.model_config])[0], record.latency_ms)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._sampler.saw(self._space.decode(trial.system_attrs["fixed_params"]))
-        cut_off = [r.model_config for r in self.records.values() if r.state == "interrupted"]
-        for config in [*self.published.values(), *cut_off]:
-            if not self._sampler.has_seen(config):
-                self._study.enqueue_trial(self._space.encode(config))
-                self._sampler.saw(config)
+        for trial in waiting:
+            self._sampler.saw(self._queued(trial))
+        for trial in running:
+            self._take_up(trial)
+        self._queue_missing(waiting)
+        self._ladder.keep_only(self._opened())
 
-    def _close(self, number: int, values: Sequence[float] | None) -> None:
-        if values is None:
-            self._study.tell(number, state=TrialState.FAIL)
-        else:
-            self._study.tell(number, values)
+    def _queued(self, trial: FrozenTrial) -> ModelConfig:
+        return self._space.decode(trial.system_attrs["fixed_params"])
+
+    def _take_up(self, trial: FrozenTrial) -> None:
+        """Go on with a trial that a stop left open: where it was, or close it if it had ended."""
+        # Optuna has no public door to a trial that another process began; this one is the oldest.
+        handle = Trial(self._study, trial._trial_id)
+        record = self.records.pop(trial.number, None)
+        if record is not None:
+            self._open[trial.number] = _OpenTrial(handle, record)
+            if record.reason != STOPPED:
+                self._finish(record)
+            return
+        if CLAIM in trial.system_attrs:  # proposed, but not all of it was written
+            self._study._storage.set_trial_system_attr(
+                trial._trial_id, "fixed_params", trial.system_attrs[CLAIM]["params"]
+            )
+            handle = Trial(self._study, trial._trial_id)
+        try:
+            self._begin(handle)
+        except SpaceExhaustedError:
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _queue_missing(self, waiting: Sequence[FrozenTrial]) -> None:
+        """Queue published models, and what died with a worker, unless they are there already."""
+        known = {self._queued(trial).variant_id for trial in waiting}
+        known |= {record.variant_id for record in self.records.values() if _counts(record)}
+        known |= {opened.record.variant_id for opened in self._open.values()}
+        lost = [r.model_config for r in self.records.values() if not _counts(r)]
+        for config in [*self.published.values(), *lost]:
+            if config.variant_id not in known:
+                known.add(config.variant_id)
+                self._queue(config)
+
+    def _queue(self, config: ModelConfig) -> None:
+        self._study.enqueue_trial(self._space.encode(config))
+        self._sampler.saw(config)
 
     # --- budgets --------------------------------------------------------------------------------
 
@@ -119,8 +186,8 @@ class Search:
 
     @property
     def finished(self) -> int:
-        """Trials that count: all that were not interrupted."""
-        return sum(record.state != "interrupted" for record in self.records.values())
+        """Trials that count: all that have ended and were not interrupted."""
+        return sum(map(_counts, self.records.values()))
 
     def run(self, pool: Trainer, after_trial: Callable[[TrialRecord], None]) -> bool:
         """Run rounds until the trials are done, or nothing is left to propose.
@@ -132,52 +199,109 @@ class Search:
         Returns:
             Whether the trials are done; if not, nothing was left to propose.
         """
-        while self.finished < self._settings.trials:
-            size = min(2 * self._settings.workers, self._settings.trials - self.finished)
-            asked = self._ask_round(size)
-            if not asked:
-                return False
-            trained = [record for record in asked if self._measure_latency(record, after_trial)]
-            # The longest first, so that no worker ends the round with one long training.
-            trained.sort(key=lambda record: -(record.macs or 0))
-            tasks = [self._task(record) for record in trained]
-            for index, outcome in pool.train(tasks):
-                self._tell(trained[index], outcome)
-                after_trial(trained[index])
-        return True
+        while self._open or self.finished < self._settings.trials:
+            self._fill_round()
+            if not self._open:
+                break
+            self._evaluate_round(pool, after_trial)
+        self._ladder.keep_only(())
+        return self.finished >= self._settings.trials
 
-    def _ask_round(self, size: int) -> list[TrialRecord]:
-        """Ask for so many variants; fewer, or none, if no more are left."""
-        asked: list[TrialRecord] = []
-        try:
-            while len(asked) < size:
-                asked.append(self._ask())
-        except SpaceExhaustedError:
-            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if trial.number not in self._open:  # the one that got no variant
-                    self._close(trial.number, None)
-        return asked
+    @property
+    def _round_size(self) -> int:
+        """Enough for all workers, and for a bracket where variants compete."""
+        return max(2 * self._settings.workers, self._ladder.bracket)
 
-    def _task(self, record: TrialRecord) -> TrainingTask:
-        settings = self._settings
-        return TrainingTask(record.model_config, settings.search_recipe, settings.seed)
+    def _fill_round(self) -> None:
+        """Ask until the round is full; for fewer, or none, if no more variants are left."""
+        size = self._round_size
+        while self.finished + len(self._open) < self._settings.trials:
+            if self._open and self._begun % size == 0:
+                return
+            try:
+                self._begun += 1
+                self._begin(self._study.ask())
+            except SpaceExhaustedError:
+                for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    if trial.number not in self._open:  # the one that got no variant
+                        self._study.tell(trial.number, state=TrialState.FAIL)
+                return
 
-    def _ask(self) -> TrialRecord:
-        trial = self._study.ask()
+    def _begin(self, trial: Trial) -> None:
+        """Let a trial have its variant.
+
+        Raises:
+            SpaceExhaustedError: None is left.
+        """
         config = self._space.suggest(trial)
-        self._open[trial.number] = trial
         self._sampler.saw(config)
         record = _costed(config, trial.number)
         record.published = self._names.get(config.variant_id, "")
         record.choices = dict(next(iter(self._space.encodings(config))))
+        others = self._opened()
+        record.round = others[0].round if others else self._begun - 1
         record.started = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         trial.set_user_attr(RECORD, record.to_dict())
-        return record
+        self._open[trial.number] = _OpenTrial(trial, record)
+
+    def _evaluate_round(self, pool: Trainer, after_trial: Callable[[TrialRecord], None]) -> None:
+        """Evaluate the open trials, rung by rung."""
+        for record in self._opened():
+            self._measure_latency(record, after_trial)
+        for rung in self._ladder.rungs:
+            unmeasured = [r for r in self._opened() if str(rung) not in r.rungs]
+            self._train(unmeasured, rung, pool, after_trial)
+            if opened := self._opened():
+                for record in self._ladder.prune(rung, opened, self.records.values()):
+                    self._finish(record)
+                    after_trial(record)
+        self._train(self._opened(), None, pool, after_trial)
+
+    def _opened(self) -> list[TrialRecord]:
+        return [self._open[number].record for number in sorted(self._open)]
+
+    def _train(
+        self,
+        records: list[TrialRecord],
+        rung: int | None,
+        pool: Trainer,
+        after_trial: Callable[[TrialRecord], None],
+    ) -> None:
+        """Train open trials up to a rung, or to the end."""
+        # The longest first, so that no worker ends the round with one long training.
+        trained = sorted(records, key=lambda record: -(record.macs or 0))
+        tasks = [self._task(record, rung) for record in trained]
+        for index, outcome in pool.train(tasks):
+            record = trained[index]
+            if rung is not None and isinstance(outcome, Trained):
+                self._note(record, rung, outcome.validation)
+            else:
+                self._tell(record, outcome)
+                after_trial(record)
+
+    def _task(self, record: TrialRecord, rung: int | None) -> TrainingTask:
+        return TrainingTask(
+            record.model_config,
+            self._settings.search_recipe,
+            self._settings.seed,
+            rung=rung,
+            memory=self._ladder.file_of(record),
+        )
+
+    def _note(self, record: TrialRecord, rung: int, result: ProxyResult) -> None:
+        """Keep what a rung measured."""
+        record.rungs[str(rung)] = result.accuracy
+        record.proxy_steps, record.proxy_seed = result.steps, result.seed
+        record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
+        record.seconds = (record.seconds or 0.0) + result.seconds
+        self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
 
     def _measure_latency(
         self, record: TrialRecord, after_trial: Callable[[TrialRecord], None]
-    ) -> bool:
-        """Measure; say whether the trial goes on to training."""
+    ) -> None:
+        """Measure, unless that is done; close the trial if it does not go on to training."""
+        if record.latency_ms is not None:
+            return
         start = time.perf_counter()
         try:
             latency = self._meter.measure(record.model_config)
@@ -198,12 +322,16 @@ class Search:
         if record.state in ("failed", "infeasible"):
             self._finish(record)
             after_trial(record)
-            return False
+            return
         # Kept before training, so that an interrupted trial still shows what was measured.
-        self._open[record.number].set_user_attr(RECORD, record.to_dict())
-        return True
+        self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
 
     def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
+        if isinstance(outcome, WorkerDied) and not self._was_lost(record):
+            record.reason = f"{outcome.reason}; proposed again"
+            self._finish(record)
+            self._queue(record.model_config)
+            return
         if isinstance(outcome, TrainingFailure):
             record.state, record.reason = "failed", outcome.reason
         else:
@@ -212,19 +340,44 @@ class Search:
             record.accuracy, record.relation = result.accuracy, result.relation
             record.recognition, record.relation_found = result.recognition, result.relation_found
             record.proxy_steps, record.proxy_seed = result.steps, result.seed
-            record.proxy_attempts, record.proxy_seconds = result.attempts, result.seconds
+            record.proxy_attempts = result.attempts
+            record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
             record.seconds = (record.seconds or 0.0) + result.seconds
         self._finish(record)
+
+    def _was_lost(self, record: TrialRecord) -> bool:
+        """Whether an earlier trial of the same variant died with its worker."""
+        return any(
+            r.variant_id == record.variant_id and not _counts(r) for r in self.records.values()
+        )
 
     def _finish(self, record: TrialRecord) -> None:
         """Write the record into the study, then close the trial.
 
         In this order, a stop between the two leaves an open trial, not one without its record.
         """
-        trial = self._open.pop(record.number)
-        trial.set_user_attr(RECORD, record.to_dict())
-        self._close(record.number, record.values)
+        opened = self._open.pop(record.number)
+        opened.trial.set_user_attr(RECORD, record.to_dict())
+        if record.values is None:
+            pruned = record.state == "pruned"
+            state = TrialState.PRUNED if pruned else TrialState.FAIL
+            self._study.tell(record.number, state=state)
+        else:
+            self._study.tell(record.number, record.values)
         self.records[record.number] = record
+        self._ladder.forget(record)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OpenTrial:
+    """A trial that has begun, and what is known of it so far."""
+
+    trial: Trial
+    record: TrialRecord
+
+
+def _counts(record: TrialRecord) -> bool:
+    return record.state != "interrupted"
 
 
 def _costed(config: ModelConfig, number: int) -> TrialRecord:

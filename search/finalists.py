@@ -14,7 +14,7 @@ from scipy import stats
 from search.front import hypervolume, non_dominated
 from search.proxy import ProxyRecipe
 from search.records import Front, Scale, TrialRecord
-from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask
+from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask, train_insistently
 
 CONFIDENCE = 0.95
 
@@ -88,7 +88,7 @@ class FinalRound:
         """Train what is missing. A training that fails is left out of the mean."""
         pairs = self.missing(finalists)
         tasks = [TrainingTask(r.model_config, self._recipe, seed, final=True) for r, seed in pairs]
-        for index, outcome in pool.train(tasks):
+        for index, outcome in train_insistently(pool, tasks):
             record, seed = pairs[index]
             key = _key(record.number, seed, self._recipe)
             self._study.set_user_attr(key, _as_attribute(outcome))

@@ -60,6 +60,7 @@ class Progress:
             self._count(record)
         self._first = self._done
         self._start = self._last_line = time.monotonic()
+        self._printed = self._done
         self._bar = RichProgress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=BAR_WIDTH),
@@ -87,7 +88,7 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if kind is None and not self._console.is_terminal and self._done > self._first:
+        if kind is None and not self._console.is_terminal and self._done > self._printed:
             self._print_line()
 
     def trial(self, record: TrialRecord) -> None:
@@ -117,6 +118,7 @@ class Progress:
 
     def _print_line(self) -> None:
         self._last_line = time.monotonic()
+        self._printed = self._done
         spent = self._last_line - self._start
         steps = max(1, self._done - self._first)
         left = spent / steps * (self._total - self._done)

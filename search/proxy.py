@@ -22,10 +22,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from search.digits import (
     Canvases,
     Split,
     canvases,
+    cue_distance,
     held_out_canvases,
 )
 from search.proxy_network import ProxyNetwork, initialise
@@ -50,12 +52,16 @@ MAX_ATTEMPTS = 3
 RELATION_FOUND = 0.6
 """Relation from which it counts as found. Chance is 0.5, and stuck runs stay within 0.05 of it."""
 
+RUNG_SHARE = 1 / 4
+"""Share of the evaluation's canvases that an unfinished training is measured on."""
+
 _ATTEMPT_SEEDS = 7919  # seeds of later attempts: seed + attempt * this
 _VALIDATION_SEED = 1
 _TEST_SEED = 2
 _EVALUATION_BATCH = 50
-_BETAS = (0.9, 0.99)
-_CLIP = 1.0
+BETAS = (0.9, 0.99)
+CLIP = 1.0
+_FAR = 3  # cells from the cue; 3 x 3 convolutions of the last but one stage reach one or two
 _PIXEL_MEAN, _PIXEL_SCALE = 30.0, 128.0  # about zero mean and unit deviation where there is ink
 
 
@@ -141,6 +147,8 @@ class ProxyResult:
         relation: Share of cells with a right decision on match or background; 0.5 is chance.
         recognition: Share of matching cells with the right digit, whatever the decision on match;
             0.1 is chance. Needs no communication between windows.
+        relation_near, relation_far: The relation of cells beside the cue, and of those three or
+            more cells away from it: what neighbours hand on, and what has to come from afar.
         relation_found: Whether the relation was found, see :data:`RELATION_FOUND`.
         recipe: Name of the recipe.
         steps: Optimiser steps of each attempt.
@@ -153,6 +161,8 @@ class ProxyResult:
     accuracy: float
     relation: float
     recognition: float
+    relation_near: float
+    relation_far: float
     relation_found: bool
     recipe: str
     steps: int
@@ -165,8 +175,17 @@ class ProxyResult:
         return dataclasses.asdict(self)
 
 
+Paused: TypeAlias = Mapping[str, Any]
+"""What it takes to go on with a training, from :meth:`Training.pause`."""
+
+
 def evaluate(
-    config: ModelConfig, recipe: ProxyRecipe = SEARCH, seed: int = 0, *, threads: int = 1
+    config: ModelConfig,
+    recipe: ProxyRecipe = SEARCH,
+    seed: int = 0,
+    *,
+    threads: int = 1,
+    paused: Paused | None = None,
 ) -> ProxyResult:
     """Train a variant and measure it on canvases of the validation digits.
 
@@ -180,12 +199,39 @@ def evaluate(
         recipe: How to train.
         seed: Of initial values and of canvases.
         threads: CPU threads.
+        paused: From :func:`evaluate_rung` of the same variant, recipe and seed; it saves time.
 
     Raises:
         ConfigError: The variant's family has no scaling rule, or a scaled value breaks a rule.
         ProxyFailed: The loss is no finite number, or memory does not suffice.
     """
-    return _train_and_measure(config, recipe, seed, threads)[0]
+    return _train_and_measure(config, recipe, seed, threads, paused)[0]
+
+
+def evaluate_rung(
+    config: ModelConfig,
+    recipe: ProxyRecipe,
+    seed: int,
+    steps: int,
+    paused: Paused | None = None,
+    *,
+    threads: int = 1,
+) -> tuple[ProxyResult, Paused]:
+    """Train a variant in part, and measure it on :data:`RUNG_SHARE` of the canvases.
+
+    Arguments and errors as for :func:`evaluate`, besides ``steps``, where to pause; the recipe's
+    are those of the whole training, and ``paused`` is from an earlier rung.
+
+    Returns:
+        What was measured, and what it takes to go on.
+    """
+    started = time.perf_counter()
+    with torch_threads(threads), _memory_errors():
+        training = Training(proxy_config(config), recipe, seed, paused)
+        training.advance(steps)
+        scores = measure(training.network, validation_canvases(recipe, RUNG_SHARE))
+    result = _result(scores, dataclasses.replace(recipe, steps=steps), seed, 1, started)
+    return result, training.pause()
 
 
 def evaluate_test(
@@ -202,51 +248,68 @@ def evaluate_test(
     started = time.perf_counter()
     result, network = _train_and_measure(config, recipe, seed, threads)
     held_out = held_out_canvases(recipe.evaluation_canvases, _TEST_SEED)
-    with _threads(threads):
-        scores = _measure(network, held_out)
+    with torch_threads(threads):
+        scores = measure(network, held_out)
     return result, dataclasses.replace(
         result, **dataclasses.asdict(scores), seconds=time.perf_counter() - started
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scores:
+class Scores:
     """Shares of cells, as in :class:`ProxyResult`."""
 
     accuracy: float
     relation: float
     recognition: float
+    relation_near: float
+    relation_far: float
 
 
 def _train_and_measure(
-    config: ModelConfig, recipe: ProxyRecipe, seed: int, threads: int
+    config: ModelConfig,
+    recipe: ProxyRecipe,
+    seed: int,
+    threads: int,
+    paused: Paused | None = None,
 ) -> tuple[ProxyResult, ProxyNetwork]:
     """Train, again with another seed while the relation is not found; keep the best."""
     started = time.perf_counter()
     scaled = proxy_config(config)
     limit = MAX_ATTEMPTS if cells_meet(scaled) else 1
-    validation = _validation_canvases(recipe.evaluation_canvases)
-    tried: list[tuple[_Scores, ProxyNetwork]] = []
-    with _threads(threads), _memory_errors():
+    validation = validation_canvases(recipe)
+    tried: list[tuple[Scores, ProxyNetwork]] = []
+    with torch_threads(threads), _memory_errors():
         for attempt in range(limit):
-            network = train(scaled, recipe, seed + attempt * _ATTEMPT_SEEDS)
-            tried.append((_measure(network, validation), network))
+            begun = paused if attempt == 0 else None
+            network = train(scaled, recipe, seed + attempt * _ATTEMPT_SEEDS, begun)
+            tried.append((measure(network, validation), network))
             if tried[-1][0].relation >= RELATION_FOUND:
                 break
     scores, network = max(tried, key=lambda pair: pair[0].accuracy)
-    result = ProxyResult(
+    return _result(scores, recipe, seed, len(tried), started), network
+
+
+def _result(
+    scores: Scores, recipe: ProxyRecipe, seed: int, attempts: int, started: float
+) -> ProxyResult:
+    return ProxyResult(
         **dataclasses.asdict(scores),
         relation_found=scores.relation >= RELATION_FOUND,
         recipe=recipe.name,
         steps=recipe.steps,
         seed=seed,
-        attempts=len(tried),
+        attempts=attempts,
         seconds=time.perf_counter() - started,
     )
-    return result, network
 
 
 # --- data ---------------------------------------------------------------------------------------
+
+
+def validation_canvases(recipe: ProxyRecipe, share: float = 1.0) -> Canvases:
+    """Compose the canvases measured on, or the first of them: the last few are kept in memory."""
+    return _validation_canvases(max(1, round(recipe.evaluation_canvases * share)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -271,7 +334,7 @@ def _training_canvases(
     )
 
 
-def _batches(recipe: ProxyRecipe, seed: int) -> Iterator[tuple[Canvases, np.ndarray[Any, Any]]]:
+def batches(recipe: ProxyRecipe, seed: int) -> Iterator[tuple[Canvases, np.ndarray[Any, Any]]]:
     """Canvases and which of them, step by step: each part in random order, again and again."""
     rng = np.random.default_rng((seed, 3))
     switch = round(recipe.steps * recipe.first_share)
@@ -284,7 +347,7 @@ def _batches(recipe: ProxyRecipe, seed: int) -> Iterator[tuple[Canvases, np.ndar
             yield part, order[step * recipe.batch : (step + 1) * recipe.batch]
 
 
-def _as_input(images: np.ndarray[Any, Any]) -> Tensor:
+def as_input(images: np.ndarray[Any, Any]) -> Tensor:
     """Turn images (B, 96, 96, 3) from 0 to 255 into (B, 3, 96, 96), stored channels last."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     return pixels.sub_(_PIXEL_MEAN).div_(_PIXEL_SCALE)
@@ -293,44 +356,98 @@ def _as_input(images: np.ndarray[Any, Any]) -> Tensor:
 # --- training -----------------------------------------------------------------------------------
 
 
-def train(config: ModelConfig, recipe: ProxyRecipe, seed: int) -> ProxyNetwork:
-    """Train a scaled variant.
+class Training:
+    """A training that can pause after any step and go on, in another process as well.
 
-    Args:
-        config: From :func:`search.proxy_scaling.proxy_config`.
-        recipe: How.
-        seed: Of initial values and of canvases.
+    It goes on bit for bit: weights, buffers and the optimiser's state are kept, the learning rate
+    and the canvases of a step follow from its number.
+
+    Attributes:
+        network: The network as trained so far.
+        step: Steps done.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        recipe: ProxyRecipe,
+        seed: int,
+        paused: Paused | None = None,
+    ) -> None:
+        """Begin, or go on.
+
+        Args:
+            config: From :func:`search.proxy_scaling.proxy_config`.
+            recipe: How; its steps are those of the whole training.
+            seed: Of initial values and of canvases.
+            paused: From :meth:`pause` of a training of the same arguments.
+        """
+        self._recipe = recipe
+        self._seed = seed
+        self.step = 0
+        self.network = ProxyNetwork(config)
+        initialise(self.network, seed)
+        self._parameters = list(self.network.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=recipe.learning_rate,
+            betas=BETAS,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        if paused is not None:
+            self.step = int(paused["step"])
+            self.network.load_state_dict(paused["network"])
+            self._optimizer.load_state_dict(paused["optimizer"])
+
+    def pause(self) -> dict[str, Any]:
+        """Return what it takes to go on; it shares memory with the training."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def advance(self, step: int) -> None:
+        """Train until so many steps are done in all.
+
+        Raises:
+            ProxyFailed: The loss is no finite number.
+        """
+        self.network.train()
+        rest = itertools.islice(batches(self._recipe, self._seed), self.step, step)
+        for part, chosen in rest:
+            self._take(part, chosen)
+            self.step += 1
+
+    def _take(self, part: Canvases, chosen: np.ndarray[Any, Any]) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.rate(self.step)
+        logits = self.network(as_input(part.images[chosen])).flatten(0, 1)
+        relation, recognition = losses(logits, part, chosen, self._recipe.label_smoothing)
+        loss = relation + self._recipe.recognition_weight * recognition
+        if not math.isfinite(loss.item()):
+            raise ProxyFailed(f"loss is {loss.item()} at step {self.step} of {self._recipe.steps}")
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, CLIP)
+        self._optimizer.step()
+
+
+def train(
+    config: ModelConfig, recipe: ProxyRecipe, seed: int, paused: Paused | None = None
+) -> ProxyNetwork:
+    """Train a scaled variant to the end; arguments as for :class:`Training`.
 
     Raises:
         ProxyFailed: The loss is no finite number.
     """
-    network = ProxyNetwork(config)
-    initialise(network, seed)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=recipe.learning_rate,
-        betas=_BETAS,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    network.train()
-    for step, (part, chosen) in enumerate(_batches(recipe, seed)):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
-        logits = network(_as_input(part.images[chosen])).flatten(0, 1)
-        relation, recognition = _losses(logits, part, chosen, recipe.label_smoothing)
-        loss = relation + recipe.recognition_weight * recognition
-        if not math.isfinite(loss.item()):
-            raise ProxyFailed(f"loss is {loss.item()} at step {step} of {recipe.steps}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, _CLIP)
-        optimizer.step()
-    return network
+    training = Training(config, recipe, seed, paused)
+    training.advance(recipe.steps)
+    return training.network
 
 
-def _losses(
+def losses(
     logits: Tensor, part: Canvases, chosen: np.ndarray[Any, Any], smoothing: float
 ) -> tuple[Tensor, Tensor]:
     """Relation and recognition terms for logits (B * 36, 11)."""
@@ -351,32 +468,52 @@ def _background_logit(logits: Tensor) -> Tensor:
     return logits[..., BACKGROUND] - logits[..., :DIGITS].logsumexp(-1)
 
 
-@torch.inference_mode()
-def _measure(network: ProxyNetwork, measured_on: Canvases) -> _Scores:
+def measure(network: ProxyNetwork, measured_on: Canvases) -> Scores:
     """Share of right decisions over all scored cells."""
+    return scores_of(predict(network, measured_on), measured_on)
+
+
+@torch.inference_mode()
+def predict(network: ProxyNetwork, of: Canvases) -> Tensor:
+    """Logits of all cells (n * 36, 11)."""
     network.eval()
-    cells = matching = related = right = recognised = 0
-    for start in range(0, len(measured_on), _EVALUATION_BATCH):
-        part = slice(start, start + _EVALUATION_BATCH)
-        logits = network(_as_input(measured_on.images[part])).flatten(0, 1)
-        targets = torch.from_numpy(measured_on.targets[part]).flatten()
-        logits, targets = logits[targets >= 0], targets[targets >= 0]
-        background = targets == BACKGROUND
-        relation = (_background_logit(logits) > 0) == background
-        digit = logits[:, :DIGITS].argmax(1) == targets
-        cells += len(targets)
-        matching += int((~background).sum())
-        related += int(relation.sum())
-        right += int((relation & (background | digit)).sum())
-        recognised += int((digit & ~background).sum())
-    return _Scores(right / cells, related / cells, recognised / matching)
+    starts = range(0, len(of), _EVALUATION_BATCH)
+    parts = [network(as_input(of.images[start : start + _EVALUATION_BATCH])) for start in starts]
+    return torch.cat(parts).flatten(0, 1)
+
+
+def scores_of(logits: Tensor, of: Canvases) -> Scores:
+    """Share of right decisions, given the logits of all cells (n * 36, 11)."""
+    decisions = _decisions(logits, of.targets)
+    return Scores(**{name: float(right.double().mean()) for name, right in decisions.items()})
+
+
+def _decisions(logits: Tensor, of: np.ndarray[Any, Any]) -> dict[str, Tensor]:
+    """Whether each decision is right, by the field of :class:`Scores` that is their share.
+
+    Args:
+        logits: (B * 36, 11).
+        of: Targets of the cells (B, 36).
+    """
+    targets, distance = (torch.from_numpy(x).flatten() for x in (of, cue_distance(of)))
+    background = targets == BACKGROUND
+    relation = (_background_logit(logits) > 0) == background
+    digit = logits[:, :DIGITS].argmax(1) == targets
+    scored = targets >= 0
+    return {
+        "accuracy": (relation & (background | digit))[scored],
+        "relation": relation[scored],
+        "recognition": digit[scored & ~background],
+        "relation_near": relation[distance == 1],
+        "relation_far": relation[distance >= _FAR],
+    }
 
 
 # --- surroundings -------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Run torch on so many CPU threads, then on as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

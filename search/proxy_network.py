@@ -76,16 +76,26 @@ def initialise(network: ProxyNetwork, seed: int) -> None:
     for name, tensor in network.named_parameters():
         if name.endswith(".bias"):
             nn.init.zeros_(tensor)
-        elif tensor.ndim > 1 and not name.endswith(".token"):
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
-            deviation = tensor[0].numel() ** -0.5
-            if name.endswith(_RESIDUAL_ENDS):
-                deviation *= _RESIDUAL_SCALE
-            nn.init.trunc_normal_(
-                tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
-            )
+        elif is_drawn(name, tensor):
+            draw(name, tensor, seed)
     for norm in _norms_at_residual_ends(network):
         nn.init.constant_(norm, _RESIDUAL_SCALE)
+
+
+def is_drawn(name: str, tensor: Tensor) -> bool:
+    """Whether :func:`initialise` draws a parameter: matrices and kernels, not window tokens."""
+    return tensor.ndim > 1 and not name.endswith(".token")
+
+
+def draw(name: str, tensor: Tensor, seed: int) -> None:
+    """Fill a matrix or a kernel (outputs, ...) with the numbers of its name, as said there."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+    deviation = tensor[0].numel() ** -0.5
+    if name.endswith(_RESIDUAL_ENDS):
+        deviation *= _RESIDUAL_SCALE
+    nn.init.trunc_normal_(
+        tensor, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+    )
 
 
 def _norms_at_residual_ends(network: nn.Module) -> Iterator[Tensor]:

@@ -1,19 +1,20 @@
 """What the proxy's accuracy axis is and how far it can be trusted, for every report.
 
-The figures are read from the committed summary of the experiment ``proxy_ranking``, so that what a
+The figures are read from the committed summary of the experiment ``proxy_audit``, so that what a
 report claims is what was measured.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 from importlib import resources
 from typing import Any
 
-SUMMARY = "proxy_ranking_summary.csv"
-"""In ``search/data``; ``python -m experiments.run proxy_ranking`` writes a new one."""
+SUMMARY = "proxy_audit_summary.csv"
+"""In ``search/data``; ``python -m experiments.run proxy_audit`` writes the rows of a space."""
 
-SOURCE = "experiments/data/proxy_ranking.csv"
+SOURCE = "docs/proxy_audit.md"
 
 NAME = "scattered digits with a remote cue"
 
@@ -29,23 +30,16 @@ DESCRIPTION = (
 
 NO_CLAIM = "What a variant would reach on ImageNet: no such claim is made."
 
-UNRESOLVED_CHOICES = (
-    "Single changes of SepViT-Lite (token kind, GSA, depth of stage 3, MLP ratio, doubled widths): "
-    "five paired seeds of the search's training resolve none of them in accuracy "
-    "(experiments/data/proxy_contrasts_summary.csv)."
-)
-
-AUDITED = "sepvit"
-"""The space whose variants the audit drew."""
-
 NOT_MEASURED = (
-    "The order of variants of this space: how well this accuracy ranks them has not been measured. "
-    f"It has for the {AUDITED} space ({SOURCE}), where it hardly ranks variants that relate "
-    "distant cells; nothing says that it does better here."
+    "The order of variants of this space: how well this accuracy ranks them has not been measured; "
+    "`python -m experiments.run proxy_audit --space SPACE` does that."
 )
+
+ALL, MIXING = "all", "mixing windows"
+TAU = "Kendall's tau"
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
-"""Rows of the summary by group, reading and statistic."""
+"""Rows of a space's summary by group, reading and statistic."""
 
 
 def statement(space: str) -> dict[str, Any]:
@@ -56,69 +50,102 @@ def statement(space: str) -> dict[str, Any]:
             their ``ranking`` is None.
     """
     stated: dict[str, Any] = {"name": NAME, "description": DESCRIPTION}
-    if space != AUDITED:
+    summary = read_summary(space)
+    if not summary:
         return stated | {
             "resolves": [],
             "does_not_resolve": [NOT_MEASURED, NO_CLAIM],
             "ranking": None,
         }
-    summary = read_summary()
     return stated | {
         "resolves": [_resolves(summary)],
-        "does_not_resolve": [_does_not_resolve(summary), UNRESOLVED_CHOICES, NO_CLAIM],
+        "does_not_resolve": [_does_not_resolve(summary), NO_CLAIM],
         "ranking": ranking(summary),
     }
 
 
 def _resolves(summary: Summary) -> str:
-    found = _figure(summary, "search", "relation found, share")
+    found = _figure(summary, "search", "relation found at once, share")
     accuracy = _figure(summary, "search", "accuracy, mean")
     return (
         "Whether a variant mixes windows at all. One that cannot stays near 0.5; of the audited "
-        f"ones that can, {found:.0%} of trainings found the relation, with a mean accuracy of "
-        f"{accuracy:.2f}."
+        f"ones that can, {found:.0%} of first trainings found the relation, with a mean accuracy "
+        f"of {accuracy:.2f}."
     )
 
 
 def _does_not_resolve(summary: Summary) -> str:
-    noise = _figure(summary, "search", "accuracy, sd of one seed")
-    spread = _figure(summary, "search", "accuracy, sd over variants")
-    tau = _figure(summary, "search, mean of seeds", "tau to reference")
-    ceiling = _figure(summary, "reference, seed with seed", "tau")
-    return (
-        "The order of variants that mix windows: the standard deviation of one search training "
-        f"({noise:.3f}) is about that over variants ({spread:.3f}), and Kendall's tau of two of "
-        f"them with three times longer training is {tau:.2f}. Longer training itself agrees "
-        f"between two seeds only with tau {ceiling:.2f}."
+    row = summary[ALL, _trained(summary), TAU]
+    said = (
+        "The order of similar variants: Kendall's tau of a trial's training with "
+        f"{_reference_seeds(summary)} twice as long is {float(row['value']):.2f} "
+        f"(95 % interval {float(row['low']):.2f} to {float(row['high']):.2f}, {row['n']} variants)"
+    )
+    ceiling = _ceiling(summary)
+    if ceiling is None:
+        return f"{said}; how well the longer training agrees with itself has not been measured."
+    return f"{said}; another longer training reaches {ceiling:.2f}."
+
+
+def _reference_seeds(summary: Summary) -> str:
+    return "one" if _ceiling(summary) is None else "the mean of several"
+
+
+def _trained(summary: Summary) -> str:
+    """Name of the reading that is a trial's training."""
+    return next(
+        reading
+        for _, reading, statistic in summary
+        if statistic == TAU and reading.startswith("short training")
     )
 
 
+def _ceiling(summary: Summary) -> float | None:
+    row = summary.get((ALL, "another training", TAU))
+    return None if row is None else float(row["value"])
+
+
 def _figure(summary: Summary, reading: str, statistic: str) -> float:
-    """Value of a statistic among the audited variants that mix windows."""
-    return float(summary["mixing windows", reading, statistic]["value"])
+    """Value of a statistic among the audited variants that mix windows, if those are enough."""
+    row = summary.get((MIXING, reading, statistic)) or summary[ALL, reading, statistic]
+    return float(row["value"])
 
 
-def read_summary() -> Summary:
-    """Rows of the committed summary by group, reading and statistic."""
+@functools.lru_cache(maxsize=1)
+def _rows() -> tuple[dict[str, str], ...]:
     text = (resources.files("search") / "data" / SUMMARY).read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return {(row["group"], row["reading"], row["statistic"]): row for row in rows}
+    return tuple(csv.DictReader(text.splitlines()))
 
 
-def ranking(summary: Summary) -> dict[str, str | float]:
-    """Kendall's tau of the mean of two search trainings with the reference, over all variants.
+def read_summary(space: str) -> Summary:
+    """Rows of the committed summary of a space by group, reading and statistic; none if not there.
 
-    Beside it stand what longer training reaches between its own seeds, and the baselines.
+    A space counts as audited once a trial's training is held against longer ones.
     """
-    row = summary["all", "search, mean of seeds", "tau to reference"]
+    found = {
+        (row["group"], row["reading"], row["statistic"]): row
+        for row in _rows()
+        if row["space"] == space
+    }
+    trained = any(reading.startswith("short training") for _, reading, _ in found)
+    return found if trained else {}
+
+
+def ranking(summary: Summary) -> dict[str, str | float | None]:
+    """Kendall's tau of a trial's training with the longer ones, over all variants.
+
+    Beside it stand what another longer training reaches, None where there is one only, and the
+    baselines.
+    """
+    row = summary[ALL, _trained(summary), TAU]
     return {
         "kendall_tau": float(row["value"]),
         "low": float(row["low"]),
         "high": float(row["high"]),
         "variants": int(row["n"]),
-        "reading": "mean of two search trainings, against the mean of two three times as long",
-        "noise_ceiling": float(summary["all", "reference, seed with seed", "tau"]["value"]),
-        "parameters_tau": float(summary["all", "params", "tau to reference"]["value"]),
-        "macs_tau": float(summary["all", "macs", "tau to reference"]["value"]),
+        "reading": f"one training of a trial, against {_reference_seeds(summary)} twice as long",
+        "noise_ceiling": _ceiling(summary),
+        "parameters_tau": float(summary[ALL, "parameters", TAU]["value"]),
+        "macs_tau": float(summary[ALL, "MACs", TAU]["value"]),
         "source": SOURCE,
     }

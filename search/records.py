@@ -15,8 +15,10 @@ import pandas as pd
 from effvit import ModelConfig, as_config
 from search.front import hypervolume, non_dominated
 
-State = Literal["complete", "failed", "infeasible", "interrupted"]
-"""Evaluated; failed with a reason; over a measured budget, hence not trained; cut off by a stop."""
+State = Literal["complete", "failed", "infeasible", "pruned", "interrupted"]
+"""Evaluated; failed with a reason; over a measured budget, hence not trained; trained in part, then
+given up for better ones; cut off by a stop, or by the death of the process that trained it, and
+proposed again."""
 
 
 @dataclasses.dataclass
@@ -39,6 +41,8 @@ class TrialRecord:
         accuracy, relation, recognition: Proxy scores on validation digits, 0 to 1.
         relation_found: Whether training found the relation between cells at all.
         proxy_steps, proxy_seed, proxy_attempts, proxy_seconds: How the proxy was trained.
+        round: The round of the search that it belongs to: how many trials had begun before it.
+        rungs: Accuracy after so many steps of an unfinished training, on a part of the canvases.
         started: Time of the start, ISO 8601 in UTC.
         seconds: Time spent on the trial.
         choices: The value of each axis of the space.
@@ -69,6 +73,8 @@ class TrialRecord:
     proxy_seed: int | None = None
     proxy_attempts: int | None = None
     proxy_seconds: float | None = None
+    round: int | None = None
+    rungs: dict[str, float] = dataclasses.field(default_factory=dict)
     started: str = ""
     seconds: float | None = None
     choices: dict[str, int | str] = dataclasses.field(default_factory=dict)
@@ -97,6 +103,7 @@ class TrialRecord:
         """Return the row of ``trials.csv``, without what depends on other trials."""
         row = self.to_dict()
         choices, config = row.pop("choices"), row.pop("config")
+        del row["round"], row["rungs"]  # for the search itself, in the study
         row.update({f"axis_{name}": value for name, value in choices.items()})
         row["config"] = json.dumps(config)
         return row

@@ -26,6 +26,7 @@ from effvit.console import BAD_INPUT, one_line_errors, readable, stderr
 from search import proxy
 from search.engine import Search
 from search.environment import available_cores, checked_device, device_name, environment
+from search.fidelities import FIDELITIES, check_fidelities
 from search.finalists import FinalRound, pareto_entries, select_finalists
 from search.latency import LatencyMeter, LatencyProtocol
 from search.latency.source import (
@@ -43,17 +44,22 @@ from search.proxy_statement import statement
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
 from search.remeasure import FrontMeter, describe_errors
-from search.samplers import SAMPLERS, quiet_optuna, sampler_kind, within
+from search.samplers import SAMPLERS, quiet_optuna, within
+from search.samplers.choice import AUTO, choose_sampler
 from search.settings import (
     OBJECTIVES,
     SETTINGS,
     Calibration,
+    Proxy,
     RunSettings,
     check_same_run,
     read_saved,
 )
 from search.storage import lock_folder, open_study
-from search.workers import TrainingPool
+from search.supernet.supernet import FILE as SUPERNET_FILE
+from search.supernet.supernet import Supernet
+from search.supernet.trainer import InheritingTrainer, check, supernet_progress
+from search.workers import Trainer, TrainingPool
 from spaces import get_space
 from spaces.space import InvalidVariant, Space
 
@@ -76,7 +82,13 @@ def run(
     trials: Annotated[int, typer.Option(min=1, help="Variants to evaluate in all.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of sampler and proxy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/SPACE].")] = None,
-    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help=f"{AUTO}, which chooses by trials and their cost, or one of: "
+            f"{', '.join(SAMPLERS)}."
+        ),
+    ] = AUTO,
     max_macs: Annotated[str | None, typer.Option(help="Budget, such as 1G.")] = None,
     max_params: Annotated[str | None, typer.Option(help="Budget, such as 5M.")] = None,
     max_latency: Annotated[str | None, typer.Option(help="Budget, such as 20ms.")] = None,
@@ -93,6 +105,22 @@ def run(
             "made; auto predicts where there is one."
         ),
     ] = LatencyMode.AUTO,
+    fidelities: Annotated[
+        str,
+        typer.Option(
+            help="How far variants are trained: "
+            + "; ".join(f"{name}: {kind.purpose}" for name, kind in FIDELITIES.items())
+            + "."
+        ),
+    ] = "full",
+    by: Annotated[
+        Proxy,
+        typer.Option(
+            "--proxy",
+            help="What says how accurate variants are: a short training of each, or the weights "
+            "of one supernet, which is trained first. Finalists are trained in any case.",
+        ),
+    ] = Proxy.TRAINING,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that train side by side [all cores].")
     ] = None,
@@ -118,26 +146,37 @@ def run(
     """
     searched = get_space(space, resolution)
     family = searched.unrank(0).family
+    folder = out or Path("runs") / space
+    saved = read_saved(folder)
+    check_fidelities(fidelities)
+    if by is Proxy.SUPERNET and fidelities != "full":
+        raise ConfigError(
+            f"a supernet trains no variants: --proxy supernet needs --fidelities full, "
+            f"got {fidelities!r}"
+        )
+    recipe = _recipe(proxy.SEARCH, family, steps)
+    chosen = choose_sampler(sampler, trials, recipe.steps, saved["identity"] if saved else None)
     settings = RunSettings(
         space=space,
         resolution=searched.resolution,
         seed=seed,
-        sampler=sampler,
+        sampler=chosen.name,
+        sampler_reason=chosen.reason,
         budgets=Budgets.parse(max_macs, max_params, max_latency),
         device=checked_device(device),
         threads=threads or available_cores(),
         latency=LatencyProtocol(batch=batch),
-        search_recipe=_recipe(proxy.SEARCH, family, steps),
+        search_recipe=recipe,
         final_recipe=_recipe(proxy.FULL, family, final_steps),
         trials=trials,
         workers=workers or available_cores(),
         finalists=finalists,
         final_seeds=final_seeds,
         storage=storage,
+        fidelities=fidelities,
+        processor=device_name(checked_device(device)),
+        proxy=by.value,
     )
-    sampler_kind(sampler)
-    folder = out or Path("runs") / space
-    saved = read_saved(folder)
     source = choose_source(latency, _table_key(settings), saved["identity"] if saved else None)
     settings = dataclasses.replace(settings, latency_source=source)
     try:
@@ -157,8 +196,9 @@ def run(
 
 
 def _recipe(recipe: proxy.ProxyRecipe, family: str, steps: int | None) -> proxy.ProxyRecipe:
-    """The recipe with so many steps, or as many as the family needs."""
-    return dataclasses.replace(recipe, steps=steps or family_steps(family, recipe.steps))
+    """The recipe with so many steps, or as many as the family needs; it must have a rule."""
+    needed = family_steps(family, recipe.steps)
+    return dataclasses.replace(recipe, steps=steps or needed)
 
 
 def _check_budgets(space: Space, settings: RunSettings) -> None:
@@ -221,14 +261,17 @@ def _run(settings: RunSettings, space: Space, folder: Path, console: Console) ->
     _announce(console, settings, space, folder, resumed=saved is not None)
     if predicting is not None:
         console.print(predicting.describe())
-    search = Search(settings, space, study, predicting or meter)
+    search = Search(settings, space, study, predicting or meter, folder)
     front_meter = FrontMeter(study, search.records, meter, settings.budgets.max_latency_ms)
     _announce_left_out(console, space, search)
-    _search_and_report(settings, search, study, front_meter, calibration.scale, folder, console)
+    _search_and_report(
+        settings, space, search, study, front_meter, calibration.scale, folder, console
+    )
 
 
 def _search_and_report(
     settings: RunSettings,
+    space: Space,
     search: Search,
     study: optuna.Study,
     front_meter: FrontMeter,
@@ -242,13 +285,16 @@ def _search_and_report(
         return records
 
     with TrainingPool(settings.workers) as pool:
+        trainer: Trainer = pool
+        if settings.proxy == Proxy.SUPERNET.value and search.finished < settings.trials:
+            trainer = _inheriting(settings, space, pool, folder, console)
         with Progress(console, scale, settings.trials, search.records.values()) as progress:
 
             def after_trial(record: TrialRecord) -> None:
                 write()
                 progress.trial(record)
 
-            done = search.run(pool, after_trial)
+            done = search.run(trainer, after_trial)
         if not done:
             console.print(
                 f"no variant within the budgets is left after {search.finished} trials of "
@@ -271,6 +317,26 @@ def _search_and_report(
     write_csv(folder / "importance.csv", _importances(study))
     _print_front(console, settings, rows)
     _report(folder, console)
+
+
+def _inheriting(
+    settings: RunSettings, space: Space, pool: Trainer, folder: Path, console: Console
+) -> Trainer:
+    """Train or load the run's supernet, and say how it ranks a sample that is trained as well."""
+    limit = settings.budgets.max_macs
+    console.print(f"supernet: {folder / SUPERNET_FILE}, trained first if it is not there")
+    with supernet_progress(console) as after_step:
+        supernet = Supernet.obtain(
+            space,
+            folder,
+            seed=settings.seed,
+            max_macs=limit,
+            threads=settings.threads,
+            after_step=after_step,
+        )
+    recipe, seed = settings.search_recipe, settings.seed
+    console.print(check(supernet, space, pool, recipe, seed, folder, limit).statement())
+    return InheritingTrainer(supernet)
 
 
 def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
@@ -312,6 +378,8 @@ def _document(
         "trials": settings.trials,
         "seed": settings.seed,
         "sampler": settings.sampler,
+        "sampler_reason": settings.sampler_reason,
+        "fidelities": settings.fidelities,
         "budgets": dataclasses.asdict(settings.budgets),
         "objectives": OBJECTIVES,
         "axes": [
@@ -320,6 +388,7 @@ def _document(
         ],
         "proxy": {
             **statement(settings.space),
+            "source": settings.proxy,
             "search_recipe": settings.search_recipe.to_dict(),
             "final_recipe": settings.final_recipe.to_dict(),
         },
@@ -377,6 +446,7 @@ def _announce(
         f"trials: {settings.trials}, workers: {settings.workers}, "
         f"latency on {settings.device} with threads: {settings.threads}"
     )
+    console.print(f"sampler: {settings.sampler} ({escape(settings.sampler_reason)})")
     console.print(f"writing to {escape(str(folder))}")
 
 

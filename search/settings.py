@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,23 @@ from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import Scale
+from search.samplers import Objective
 
 SETTINGS = "settings.json"
 OBJECTIVES = {"accuracy": "maximize", "macs": "minimize", "latency_ms": "minimize"}
+KNOWN = (
+    Objective("accuracy"),
+    Objective("macs", log=True, exact=lambda costs: costs.macs),
+    Objective("latency_ms", log=True),
+)
+"""What samplers know of the objectives: on which scale they count, and which need no trial."""
+
+
+class Proxy(str, enum.Enum):
+    """What says how accurate the variants of a search are; finalists are trained in any case."""
+
+    TRAINING = "training"
+    SUPERNET = "supernet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +41,7 @@ class RunSettings:
         space, resolution: Where variants come from.
         seed: Of the sampler and of the proxy's training.
         sampler: Its name in :data:`search.samplers.SAMPLERS`.
+        sampler_reason: Why it is this one, in a line.
         budgets: What variants may cost.
         device: The torch device whose latency counts.
         threads: CPU threads of a latency measurement.
@@ -36,6 +52,9 @@ class RunSettings:
         workers: Processes that train side by side.
         finalists, final_seeds: How many of the front are trained again, with how many seeds.
         storage: URL of Optuna's storage; None for the journal in the run's folder.
+        fidelities: Their name in :data:`search.fidelities.FIDELITIES`.
+        processor: Name of what latency is measured on: a run goes on where it began.
+        proxy: What says how accurate variants are, of :class:`Proxy`.
     """
 
     space: str
@@ -54,8 +73,12 @@ class RunSettings:
     final_seeds: int
     storage: str | None = None
     latency_source: str = "measured"
+    sampler_reason: str = "asked for"
+    fidelities: str = "full"
+    processor: str = ""
+    proxy: str = "training"
 
-    FREE = ("trials", "workers", "finalists", "final_seeds", "storage")
+    FREE = ("trials", "workers", "finalists", "final_seeds", "storage", "sampler_reason")
     """What may differ when a run is resumed."""
 
     def identity(self) -> dict[str, Any]:
@@ -118,6 +141,14 @@ def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -
         ConfigError: They differ; the message names the first difference.
     """
     ours, theirs = _flat(settings.identity()), _flat(saved["identity"])
+    theirs.setdefault("processor", settings.processor)  # folders of older versions do not say
+    theirs.setdefault("fidelities", "full")  # nor these, which were all there was
+    theirs.setdefault("proxy", Proxy.TRAINING.value)
+    if theirs["processor"] != settings.processor:
+        raise ConfigError(
+            f"{folder} was begun on {theirs['processor']}, and this is {settings.processor}: their "
+            "latencies do not compare; go on there, or choose another --out"
+        )
     for name, value in ours.items():
         if name not in theirs or theirs[name] != value:
             raise ConfigError(

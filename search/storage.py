@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -129,5 +131,32 @@ def _claim(study: optuna.Study, run: Mapping[str, Any], folder: Path) -> None:
 
 def _storage(folder: Path, url: str | None) -> BaseStorage:
     if url is None:
-        return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        return JournalStorage(_WholeLines(str(folder / JOURNAL)))
     return RDBStorage(url)
+
+
+class _WholeLines(JournalFileBackend):
+    """A journal in which Ctrl-C waits until a write is done.
+
+    In the middle of it, Optuna's lock would be released twice: an error about a file that is gone.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with _ctrl_c_put_off():
+            super().append_logs(logs)
+
+
+@contextlib.contextmanager
+def _ctrl_c_put_off() -> Iterator[None]:
+    """Let Ctrl-C act afterwards; only the main thread ever hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)

@@ -22,7 +22,7 @@ from search.progress import Progress
 from search.proxy import ProxyRecipe
 from search.proxy_scaling import proxy_config
 from search.records import Scale
-from search.workers import Trainer, TrainingPool, TrainingTask
+from search.workers import Trainer, TrainingPool, TrainingTask, train_insistently
 
 NOT_ASKED = "not a measure of this table"
 NO_NETWORK = "no whole network of this package"
@@ -206,7 +206,7 @@ def _train(
         _progress(console, "trainings", len(wanted) - len(tasks), len(tasks)) as progress,
         instruments.pool(plan.workers) as pool,
     ):
-        for index, outcome in pool.train(tasks):
+        for index, outcome in train_insistently(pool, tasks):
             task = tasks[index]
             store.add_training(task.config, task.recipe, task.seed, outcome)
             progress.step()

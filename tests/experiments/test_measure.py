@@ -52,6 +52,8 @@ def _result(seed: int) -> ProxyResult:
         accuracy=0.5 + seed / 10,
         relation=0.9,
         recognition=0.4,
+        relation_near=0.9,
+        relation_far=0.9,
         relation_found=True,
         recipe="brief",
         steps=3,
@@ -120,6 +122,7 @@ def test_rows_of_another_recipe_of_that_name_are_refused(tmp_path: Path) -> None
 
 def test_description_needs_no_training(pool: type[FakePool]) -> None:
     row = describe(TASKS[0])
-    assert (row["label"], row["blocks"], row["width_3"]) == ("lite", 11, 128)
+    assert (row["label"], row["params"]) == ("lite", model_cost(CONFIG).params)
+    assert row["proxy_macs"] < row["macs"]
     assert row["mixes_windows"]
     assert pool.trained == []

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.ranking import estimate, kendall, partial_kendall, spearman
+from experiments.ranking import (
+    binned_kendall,
+    estimate,
+    kendall,
+    partial_kendall,
+    spearman,
+    top_regret,
+)
 
 
 def test_kendall_counts_pairs() -> None:
@@ -86,3 +93,31 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     x, y = np.random.default_rng(3).normal(size=(2, 12))
     assert estimate(kendall, x, y) == estimate(kendall, x, y)
     assert estimate(kendall, x, y) != estimate(kendall, x, y, seed=1)
+
+
+def test_tau_within_bins_counts_only_pairs_of_a_bin() -> None:
+    x = np.array([1.0, 2, 3, 4, 5])
+    y = np.array([2.0, 1, 9, 7, 8])
+    bins = np.array([0.0, 0, 1, 1, 1])
+    # One pair of the first bin disagrees; of the second's three two disagree, one agrees.
+    assert binned_kendall(x, y, bins) == pytest.approx((1 - 3) / 4)
+    assert binned_kendall(x, y, np.zeros(5)) == pytest.approx(kendall(x, y))
+
+
+def test_tau_within_bins_of_one_variant_each_is_not_defined() -> None:
+    x = np.arange(4.0)
+    assert math.isnan(binned_kendall(x, x, x))
+
+
+def test_regret_is_what_the_best_of_the_chosen_lacks() -> None:
+    x = np.array([5.0, 4, 3, 2, 1])
+    y = np.array([0.1, 0.6, 0.2, 0.9, 0.3])
+    assert top_regret(x, y, 2) == pytest.approx(0.9 - 0.6)
+    assert top_regret(x, y, 4) == 0
+    assert top_regret(np.stack([x, -x]), np.stack([y, y]), 2) == pytest.approx([0.3, 0.0])
+
+
+def test_a_statistic_that_no_resample_defines_has_no_interval() -> None:
+    constant = np.ones(6)
+    found = estimate(kendall, constant, np.arange(6.0))
+    assert all(math.isnan(value) for value in (found.value, found.low, found.high))

@@ -41,9 +41,9 @@ def test_every_experiment_is_where_the_table_says() -> None:
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:
-    result = CliRunner().invoke(app, ["proxy_rankin"])
+    result = CliRunner().invoke(app, ["proxy_audi"])
     assert result.exit_code == 2
-    assert "did you mean 'proxy_ranking'?" in " ".join(result.output.split())
+    assert "did you mean 'proxy_audit'?" in " ".join(result.output.split())
 
 
 def test_options_reach_the_experiment(noted: list[Options], tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def settings() -> dict[str, Any]:
                 "low": 0.42,
                 "high": 0.76,
                 "variants": 24,
-                "source": "experiments/data/proxy_ranking.csv",
+                "source": "docs/proxy_audit.md",
             },
         },
         "latency": {

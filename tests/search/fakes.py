@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from effvit import ModelConfig, model_cost
+from search.environment import device_name
 from search.latency import Latency, LatencyProtocol
 from search.proxy import ProxyRecipe, ProxyResult
 from search.quantities import Budgets
@@ -64,6 +66,8 @@ def result_of(config: ModelConfig, recipe: ProxyRecipe, seed: int, salt: str = "
         accuracy=0.5 + 0.4 * share(config, f"accuracy{seed}{salt}"),
         relation=0.7,
         recognition=0.6,
+        relation_near=0.8,
+        relation_far=0.6,
         relation_found=True,
         recipe=recipe.name,
         steps=recipe.steps,
@@ -133,6 +137,8 @@ class FakePool:
         if self._fails(task.config):
             return TrainingFailure("loss is nan at step 3 of 10")
         result = result_of(task.config, task.recipe, task.seed)
+        if task.rung is not None:
+            return Trained(dataclasses.replace(result, steps=task.rung))
         test = result_of(task.config, task.recipe, task.seed, "test") if task.final else None
         return Trained(result, test)
 
@@ -144,6 +150,7 @@ def run_settings(
     seed: int = 0,
     workers: int = 2,
     budgets: Budgets | None = None,
+    fidelities: str = "full",
 ) -> RunSettings:
     """Settings of a run that nothing will train for."""
     return RunSettings(
@@ -155,12 +162,14 @@ def run_settings(
         device="cpu",
         threads=1,
         latency=LatencyProtocol(),
-        search_recipe=ProxyRecipe(name="search", steps=1),
+        search_recipe=ProxyRecipe(name="search", steps=1 if fidelities == "full" else 100),
         final_recipe=ProxyRecipe(name="full", steps=2),
         trials=trials,
         workers=workers,
         finalists=4,
         final_seeds=3,
+        fidelities=fidelities,
+        processor=device_name("cpu"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,13 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from effvit import ModelConfig, model_cost
-from search.engine import STOPPED, Search, read_records
+from search.engine import Search, read_records
 from search.quantities import Budgets
 from search.records import TrialRecord
 from search.samplers import SAMPLERS, quiet_optuna
 from search.settings import RunSettings
 from search.storage import DIRECTIONS, STUDY
-from search.workers import Trainer
+from search.workers import Outcome, Trainer, TrainingTask, WorkerDied
 from spaces import Space, get_space
 from tests.search.fakes import (
     FakeMeter,
@@ -270,9 +271,23 @@ def check_whole(search: Search, study: optuna.Study, trials: int) -> None:
     assert not running(study)
 
 
+def same_trials(one: Search, other: Search) -> None:
+    """The same variants under the same numbers, with the same results; only times differ."""
+    assert [_timeless(record) for record in by_number(one)] == [
+        _timeless(record) for record in by_number(other)
+    ]
+
+
+def _timeless(record: TrialRecord) -> str:
+    return json.dumps(dataclasses.replace(record, started="", seconds=None).to_dict())
+
+
+@pytest.mark.parametrize("sampler", ["random", "evolution"])
 @pytest.mark.parametrize("done", [0, 1, 3, 4, 6])
-def test_a_run_that_dies_in_training_goes_on(run: Runner, done: int) -> None:
-    settings = run_settings(trials=9)
+def test_a_run_that_dies_in_training_ends_as_if_it_had_not(
+    run: Runner, done: int, sampler: str
+) -> None:
+    settings = run_settings(trials=9, sampler=sampler)
     first = FakePool(dies_after=done)
     with pytest.raises(Killed):
         run(settings, pool=first)
@@ -282,14 +297,43 @@ def test_a_run_that_dies_in_training_goes_on(run: Runner, done: int) -> None:
     search = run(settings, pool=second)
     check_whole(search, run.study, 9)
     assert not set(first.trained[:done]) & set(second.trained)
-    cut_off = [r for r in search.records.values() if r.state == "interrupted"]
-    for record in cut_off:
-        assert record.reason == STOPPED
-        assert record.variant_id in second.trained  # queued again
-    for name, record in kept.items():
-        assert record == next(
-            r for r in read_records(run.study) if (r.variant_id, r.state) == (name, "complete")
-        )
+    same_trials(search, Runner(run.space)(settings))
+
+
+class DyingPool(FakePool):
+    """A pool whose workers die with some variants, the first times that they train them."""
+
+    def __init__(self, deaths: dict[str, int]) -> None:
+        super().__init__()
+        self._deaths = dict(deaths)
+
+    def _outcome(self, task: TrainingTask) -> Outcome:
+        left = self._deaths.get(task.config.variant_id, 0)
+        if not left:
+            return super()._outcome(task)
+        self._deaths[task.config.variant_id] = left - 1
+        return WorkerDied("its training process died: SIGKILL")
+
+
+def test_what_died_with_its_worker_is_proposed_again(run: Runner) -> None:
+    first = next(iter(run.space.published().values()))
+    search = run(run_settings(trials=6), pool=DyingPool({first.variant_id: 1}))
+    check_whole(search, run.study, 6)
+    lost, again = (r for r in by_number(search) if r.variant_id == first.variant_id)
+    assert (lost.state, again.state) == ("interrupted", "complete")
+    assert lost.reason == "its training process died: SIGKILL; proposed again"
+    assert run.study.trials[lost.number].state is TrialState.FAIL
+
+
+def test_what_dies_with_two_workers_has_failed(run: Runner) -> None:
+    first = next(iter(run.space.published().values()))
+    search = run(run_settings(trials=6), pool=DyingPool({first.variant_id: 2}))
+    check_whole(search, run.study, 6)
+    died = [r for r in by_number(search) if r.variant_id == first.variant_id]
+    assert [r.state for r in died] == ["interrupted", "failed"]
+    assert died[1].reason == "its training process died: SIGKILL"
+    again = run(run_settings(trials=6))
+    assert len(again.records) == len(search.records) == 7
 
 
 class CutJournal(MemoryJournal):
@@ -320,13 +364,16 @@ def cut_at(run: Runner, write: int, settings: RunSettings) -> bool:
 def test_a_run_can_die_between_any_two_writes() -> None:
     """Also twice in a row: what a second stop cuts off may be the mending of the first."""
     settings = run_settings(trials=3, workers=1)
+    space = small_space(mlp_ratio=(2, 4), depth_3=(4, 6))  # holds SepViT-Lite
+    undisturbed = Runner(space)(settings)
     for write in itertools.count(1):
-        run = Runner(small_space(mlp_ratio=(2, 4), depth_3=(4, 6)))  # holds SepViT-Lite
+        run = Runner(space)
         whole = cut_at(run, write, settings)
         cut_at(run, 3, settings)
         search = run(settings)
         check_whole(search, run.study, 3)
         assert names_of_published(search) == ["sepvit_lite"]
+        same_trials(search, undisturbed)
         if whole:
             break
     assert write > 60  # a trial writes its 17 parameters one by one
@@ -354,6 +401,14 @@ def test_more_trials_continue_as_if_they_had_been_asked_for_at_once(
     assert [extended.records[n].variant_id for n in range(16)] == [
         at_once.records[n].variant_id for n in range(16)
     ]
+
+
+def test_what_a_stop_left_open_is_finished_even_if_fewer_trials_are_asked_for(run: Runner) -> None:
+    with pytest.raises(Killed):
+        run(run_settings(trials=8), pool=FakePool(dies_after=5))
+    search = run(run_settings(trials=2))
+    assert not running(run.study)
+    assert states(search) == {"complete": 8}
 
 
 def test_a_stop_while_latency_is_measured(run: Runner) -> None:

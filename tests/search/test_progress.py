@@ -54,6 +54,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
         for record in [*rest, failed]:
             progress.trial(record)
     lines = screen.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["trials 2/8", "trials 3/8", "trials 4/8"]
     assert lines[0].startswith("trials 2/8, front 2, hypervolume 0.")
     assert lines[-1].startswith("trials 4/8, front 3, hypervolume 0.")
     assert all("min spent, about" in line and len(line) <= 80 for line in lines)

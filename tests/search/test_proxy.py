@@ -161,8 +161,8 @@ def test_training_lowers_the_loss() -> None:
 
     def loss(network: ProxyNetwork) -> float:
         with torch.no_grad():
-            logits = network(proxy._as_input(part.images[chosen])).flatten(0, 1)
-            relation, recognition = proxy._losses(logits, part, chosen, 0.0)
+            logits = network(proxy.as_input(part.images[chosen])).flatten(0, 1)
+            relation, recognition = proxy.losses(logits, part, chosen, 0.0)
             return (relation + recognition).item()
 
     untrained = ProxyNetwork(scaled)
@@ -192,7 +192,7 @@ def _fake_network(canvases: digits.Canvases, relation: bool, recognition: bool) 
 def test_scores_are_shares_of_right_cells(relation: bool, recognition: bool) -> None:
     made = digits.canvases(digits.Split.VALIDATION, 40, 0)
     network = _fake_network(made, relation, recognition)
-    scores = proxy._measure(network, made)  # type: ignore[arg-type]
+    scores = proxy.measure(network, made)  # type: ignore[arg-type]
     scored = made.targets[made.targets != digits.IGNORED]
     matching = scored != digits.BACKGROUND
     zeros = (scored == 0).sum() / matching.sum()  # without knowledge every digit is called 0
@@ -202,6 +202,31 @@ def test_scores_are_shares_of_right_cells(relation: bool, recognition: bool) -> 
     assert scores.recognition == pytest.approx(expected_recognition)
     assert scores.relation == pytest.approx(expected_relation)
     assert scores.accuracy == pytest.approx(background + matching.mean() * expected_recognition)
+
+
+def test_relation_is_measured_apart_near_the_cue_and_far_from_it() -> None:
+    made = digits.canvases(digits.Split.VALIDATION, 40, 0)
+    distance = digits.cue_distance(made.targets)
+    logits = torch.zeros(len(made), digits.CELLS, digits.CLASSES)
+    right = 20.0 * torch.from_numpy(made.targets == digits.BACKGROUND).float() - 10.0
+    known = torch.from_numpy(distance <= 2)  # of the others the opposite is said
+    logits[..., digits.BACKGROUND] = torch.where(known, right, -right)
+
+    class Short(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return logits[: len(images)]
+
+    scores = proxy.measure(Short(), made)  # type: ignore[arg-type]
+    assert (scores.relation_near, scores.relation_far) == (1.0, 0.0)
+    assert scores.relation == pytest.approx((distance[distance > 0] <= 2).mean())
+
+
+def test_distance_is_to_the_nearest_cell_of_the_cue() -> None:
+    targets = np.zeros((1, digits.CELLS), np.int64)
+    targets[0, [0, 1, 6, 7]] = digits.IGNORED  # rows and columns 0 and 1
+    distance = digits.cue_distance(targets).reshape(digits.GRID, digits.GRID)
+    assert distance[0].tolist() == [0, 0, 1, 2, 3, 4]
+    assert distance[5].tolist() == [4, 4, 4, 4, 4, 4]
 
 
 def test_evaluate_never_touches_test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +259,9 @@ def test_training_is_repeated_while_the_relation_is_not_found(
 ) -> None:
     monkeypatch.setattr(proxy, "train", lambda *_: None)
     relations = iter([0.5, 0.51, 0.9, 0.5])
-    monkeypatch.setattr(proxy, "_measure", lambda *_: proxy._Scores((r := next(relations)), r, 0.3))
+    monkeypatch.setattr(
+        proxy, "measure", lambda *_: proxy.Scores((r := next(relations)), r, 0.3, r, r)
+    )
     result = evaluate(TINY, BRIEF, 0)
     assert (result.attempts, result.relation, result.relation_found) == (3, 0.9, True)
 
@@ -244,7 +271,9 @@ def test_the_best_of_three_attempts_is_reported_as_not_found(
 ) -> None:
     monkeypatch.setattr(proxy, "train", lambda *_: None)
     relations = iter([0.5, 0.52, 0.51])
-    monkeypatch.setattr(proxy, "_measure", lambda *_: proxy._Scores((r := next(relations)), r, 0.3))
+    monkeypatch.setattr(
+        proxy, "measure", lambda *_: proxy.Scores((r := next(relations)), r, 0.3, r, r)
+    )
     result = evaluate(TINY, BRIEF, 0)
     assert (result.attempts, result.relation, result.relation_found) == (3, 0.52, False)
 
@@ -256,7 +285,7 @@ def test_a_variant_that_cannot_relate_is_trained_once() -> None:
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(proxy, "_losses", lambda *_: (nan, nan))
+    monkeypatch.setattr(proxy, "losses", lambda *_: (nan, nan))
     with pytest.raises(ProxyFailed, match="loss is nan at step 0 of 3"):
         evaluate(TINY, BRIEF, 0)
 

@@ -27,9 +27,11 @@ from search.quantities import Budgets
 from search.run import app
 from search.settings import SETTINGS, RunSettings
 from search.storage import JOURNAL, lock_folder, open_study
+from search.supernet.supernet import Agreement, Supernet
+from search.supernet.trainer import InheritingTrainer
 from spaces import get_space
 from spaces.sepvit import SepViTSpace
-from tests.search.fakes import SCALE, run_settings
+from tests.search.fakes import SCALE, FakePool, run_settings
 
 Files = dict[str, str]
 
@@ -59,6 +61,18 @@ def files(folder: Path) -> Files:
 # --- options ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("more", [(), ("--steps", "4", "--final-steps", "4")])
+@pytest.mark.parametrize("space", ["autoformer", "pit"])
+def test_a_space_that_the_proxy_cannot_scale_is_refused(
+    space: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    said = refused("--space", space, "--out", str(folder), *more)
+    assert "the proxy scales families sepvit" in said
+    assert f"got family '{space}'" in said
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -86,6 +100,10 @@ def files(folder: Path) -> Files:
         (["--device", "cuda:99"], "device 'cuda:99' is not available here (nearest valid: cpu)"),
         (["--max-macs", "1k"], "meets the budgets: the smallest has"),
         (["--max-params", "10"], "meets the budgets: the smallest has"),
+        (
+            ["--proxy", "supernet", "--fidelities", "halving"],
+            "--proxy supernet needs --fidelities full, got 'halving'",
+        ),
     ],
 )
 def test_options_that_break_a_rule(tmp_path: Path, options: list[str], message: str) -> None:
@@ -153,7 +171,7 @@ def begun(folder: Path, **changes: Any) -> RunSettings:  # noqa: ANN401 - fields
 def test_folder_of_another_study(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     begun(tmp_path, **changes)
     before = files(tmp_path)
-    said = refused("--out", str(tmp_path), *SETTINGS_ONLY)
+    said = refused("--out", str(tmp_path), "--sampler", "tpe", *SETTINGS_ONLY)
     assert f"{tmp_path} holds another study: {message}" in said
     assert files(tmp_path) == before
 
@@ -319,7 +337,40 @@ def test_trainings_take_as_many_steps_as_the_family_needs_or_as_asked() -> None:
         assert command._recipe(recipe, "mobilevitv2", 7).steps == 7
 
 
+def test_a_supernet_takes_the_place_of_training_and_says_how_it_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def obtain(*_: object, **options: object) -> None:
+        asked.append(options)
+
+    monkeypatch.setattr(Supernet, "obtain", obtain)
+    monkeypatch.setattr(command, "check", lambda *_: Agreement(0.5, 0.6, 10))
+    limited = run_settings(budgets=Budgets(max_macs=2_000_000_000))
+    settings = dataclasses.replace(limited, proxy="supernet")
+    console = Console(file=io.StringIO(), width=200)
+    pool = FakePool()
+    trainer = command._inheriting(settings, SepViTSpace(), pool, tmp_path, console)
+    assert isinstance(trainer, InheritingTrainer)
+    assert asked[0]["max_macs"] == 2_000_000_000
+    assert asked[0]["seed"] == settings.seed
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "10 variants agree with Kendall's tau 0.50" in " ".join(said.split())
+
+
 def test_help_names_every_sampler_and_default() -> None:
     text = " ".join(invoke("--help").stdout.split())
-    for name in ("tpe", "nsga2", "nsga3", "gp", "qmc", "random", "--final-steps", "--storage"):
+    for name in (
+        "auto",
+        "evolution",
+        "tpe",
+        "nsga2",
+        "nsga3",
+        "gp",
+        "qmc",
+        "random",
+        "--final-steps",
+        "--storage",
+    ):
         assert name in text

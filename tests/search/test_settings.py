@@ -55,6 +55,19 @@ def test_a_difference_is_named(change: dict[str, Any], name: str, before: str, a
     assert "runs/mine" in str(error.value)
 
 
+def test_another_processor_is_refused_with_what_to_do() -> None:
+    settings = dataclasses.replace(run_settings(), processor="Swift 9")
+    other = dataclasses.replace(settings, processor="Brisk 2")
+    with pytest.raises(ConfigError, match=r"begun on Swift 9, and this is Brisk 2: .* go on there"):
+        check_same_run(saved_as(settings), other, Path())
+
+
+def test_a_folder_that_does_not_say_its_processor_is_taken() -> None:
+    saved = saved_as(run_settings())
+    del saved["identity"]["processor"]
+    assert check_same_run(saved, run_settings(), Path()) == CALIBRATION
+
+
 def test_steps_of_the_proxy_and_batch_of_latency_are_part_of_the_identity() -> None:
     settings = run_settings()
     for change, name in [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from effvit import ConfigError
 from search.storage import JOURNAL, lock_folder, open_study, repair_journal
@@ -89,6 +92,26 @@ def test_locks_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
     assert len(study.trials) == 2
     assert not lock.is_symlink()
     assert not renamed.is_symlink()
+
+
+def test_ctrl_c_waits_until_a_write_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun(tmp_path)
+    append = JournalFileBackend.append_logs
+    written: list[int] = []
+
+    def interrupted(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        append(self, logs)
+        written.append(len(logs))
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.set_user_attr("key", 1)
+    monkeypatch.undo()
+    assert written == [1]
+    assert open_study(tmp_path, None, RUN)[0].user_attrs["key"] == 1
 
 
 # --- whose study it is --------------------------------------------------------------------------

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 import pytest
 
-from effvit import ModelConfig, model_config
+from effvit import ConfigError, ModelConfig
 from effvit.designs.sepvit import SepViTConfig
 from search import workers
 from search.proxy import ProxyRecipe, evaluate, evaluate_test
-from search.workers import Trained, TrainingFailure, TrainingPool, TrainingTask
+from search.workers import (
+    Outcome,
+    Trained,
+    TrainingFailure,
+    TrainingPool,
+    TrainingTask,
+    WorkerDied,
+    train_insistently,
+)
+from tests.search.fakes import result_of
 
 ROOT = Path(__file__).parents[2]
 TINY = SepViTConfig(widths=(32, 64, 128, 256), depths=(1, 1, 1, 1), heads=(1, 2, 4, 8))
@@ -56,7 +65,7 @@ def busy_seconds(process: psutil.Process) -> float:
 
 
 def test_what_cannot_be_trained_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    diverging = workers._train(TrainingTask(TINY, DIVERGES, seed=0))
+    diverging = workers.run_task(TrainingTask(TINY, DIVERGES, seed=0))
     assert isinstance(diverging, TrainingFailure)
     assert diverging.reason.startswith("loss is nan at step")
 
@@ -71,7 +80,7 @@ def test_what_cannot_be_trained_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -
         (RuntimeError("size mismatch\n  at b"), "size mismatch at b"),
     ]:
         monkeypatch.setattr(workers, "evaluate", raising(error))
-        assert workers._train(TrainingTask(TINY, BRIEF, 0)) == TrainingFailure(reason)
+        assert workers.run_task(TrainingTask(TINY, BRIEF, 0)) == TrainingFailure(reason)
 
 
 def test_errors_of_the_run_itself_are_not_hidden() -> None:
@@ -79,7 +88,7 @@ def test_errors_of_the_run_itself_are_not_hidden() -> None:
         family = "other"
 
     with pytest.raises(ValueError, match="the proxy scales families sepvit"):
-        workers._train(TrainingTask(Other(), BRIEF, seed=0))
+        workers.run_task(TrainingTask(Other(), BRIEF, seed=0))
 
 
 # --- processes ----------------------------------------------------------------------------------
@@ -108,46 +117,73 @@ def test_outcomes_of_workers_are_those_of_this_process(pool: TrainingPool) -> No
     assert list(pool.train([])) == []
 
 
-class Killer:
-    """Kills one worker of this process in a thread, once all of them are training."""
+def obey(task: TrainingTask) -> Outcome:
+    """What the workers of some tests do: what the recipe is called."""
+    if task.recipe.name == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task.recipe.name == "exits":
+        os._exit(3)
+    if task.recipe.name == "raises":
+        raise ConfigError("a rule of the run")
+    return Trained(result_of(task.config, task.recipe, task.seed))
 
-    def __init__(self, count: int) -> None:
-        self._idle = {child.pid: busy_seconds(child) for child in workers_of(os.getpid())}
-        self._count = count
-        self._thread = threading.Thread(target=self._kill)
-        self._thread.start()
 
-    def _kill(self) -> None:
-        wait_until(self._all_busy)
-        workers_of(os.getpid())[0].kill()
-
-    def _all_busy(self) -> bool:
-        found = workers_of(os.getpid())
-        return len(found) == self._count and all(
-            busy_seconds(child) > self._idle.get(child.pid, 0.0) + 0.3 for child in found
-        )
-
-    def join(self) -> None:
-        self._thread.join()
+def told(*names: str) -> list[TrainingTask]:
+    return [TrainingTask(TINY, ProxyRecipe(name=name, steps=1), seed=0) for name in names]
 
 
 @pytest.mark.slow
-def test_a_killed_worker_takes_only_its_own_task_along(pool: TrainingPool) -> None:
-    """Two tasks are cut off: one is finished after all, the other dies again and has failed."""
-    innocent = ProxyRecipe(name="innocent", steps=150, batch=2, evaluation_canvases=4)
-    guilty = TrainingTask(model_config("sepvit_lite"), ENDLESS, seed=0)
-    killer = Killer(2)
-    outcomes = pool.train([TrainingTask(TINY, innocent, seed=0), guilty])
-    index, outcome = next(outcomes)
-    killer.join()
-    assert (index, outcome) == (0, Trained(evaluate(TINY, innocent, 0)))
-    killer = Killer(1)
-    index, outcome = next(outcomes)
-    killer.join()
-    assert index == 1
-    assert outcome == TrainingFailure("the training process died, most likely out of memory")
-    assert list(outcomes) == []
-    assert dict(pool.train([TrainingTask(TINY, BRIEF, 0)]))[0] == Trained(evaluate(TINY, BRIEF, 0))
+def test_a_worker_that_dies_takes_only_its_own_task_along() -> None:
+    with TrainingPool(2, obey) as obeying:
+        outcomes = dict(obeying.train(told("", "is killed", "", "exits", "")))
+        assert [type(outcomes[index]) for index in range(5)] == [
+            *(Trained, WorkerDied, Trained, WorkerDied, Trained),
+        ]
+        assert outcomes[1] == WorkerDied(
+            "its training process died: SIGKILL, most likely out of memory"
+        )
+        assert outcomes[3] == WorkerDied("its training process died: exit code 3")
+        for worker in workers_of(os.getpid()):
+            worker.kill()  # while it has nothing to do
+        assert isinstance(dict(obeying.train(told("")))[0], Trained | WorkerDied)
+        assert isinstance(dict(obeying.train(told("")))[0], Trained)
+        with pytest.raises(ConfigError, match="a rule of the run"):
+            list(obeying.train(told("raises")))
+        assert isinstance(dict(obeying.train(told("")))[0], Trained)
+
+
+def test_what_dies_with_a_worker_is_trained_once_more_alone() -> None:
+    class Trying:
+        def __init__(self) -> None:
+            self.tried: list[list[str]] = []
+
+        def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
+            self.tried.append([task.recipe.name for task in tasks])
+            for index, task in enumerate(tasks):
+                dies = task.recipe.name == "always" or (task.recipe.name == "once" and index)
+                yield index, WorkerDied("killed") if dies else obey(task)
+
+    trying = Trying()
+    outcomes = dict(train_insistently(trying, told("", "once", "always")))
+    assert trying.tried == [["", "once", "always"], ["once"], ["always"]]
+    assert [type(outcomes[index]) for index in range(3)] == [Trained, Trained, WorkerDied]
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_in_another_worker_where_it_paused(
+    pool: TrainingPool, tmp_path: Path
+) -> None:
+    recipe = ProxyRecipe(name="rungs", steps=4, batch=2, evaluation_canvases=8)
+    memory = tmp_path / "paused" / "0.pt"
+    task = TrainingTask(TINY, recipe, seed=3, rung=2, memory=memory)
+    paused = dict(pool.train([task]))[0]
+    assert isinstance(paused, Trained)
+    assert paused.validation.steps == 2
+    assert memory.exists()
+    whole = Trained(evaluate(TINY, recipe, 3))
+    for change in (lambda: None, lambda: memory.write_bytes(b"cut off"), memory.unlink):
+        change()
+        assert dict(pool.train([dataclasses.replace(task, rung=None)]))[0] == whole
 
 
 @pytest.mark.slow
