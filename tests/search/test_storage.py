@@ -107,8 +107,13 @@ def test_ctrl_c_waits_until_a_write_is_done(
         written.append(len(logs))
 
     monkeypatch.setattr(JournalFileBackend, "append_logs", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        study.set_user_attr("key", 1)
+    # Tests that run in the background of a shell are started with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            study.set_user_attr("key", 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     assert written == [1]
     assert open_study(tmp_path, None, RUN)[0].user_attrs["key"] == 1
