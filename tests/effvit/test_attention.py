@@ -188,7 +188,8 @@ def test_torch_export(name: str) -> None:
         exported = torch.export.export(model, (example,), dynamic_shapes=({0: batch},)).module()
         for count in (1, 3):
             x = torch.randn(count, 7, 13, design.channels)
-            torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-6)
+            # Convolutions are exported as such, and run here as matrix products: rounding differs.
+            torch.testing.assert_close(exported(x), model(x), rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.slow
