@@ -201,8 +201,8 @@ def _draw_finalists(axes: Axes, plane: Plane) -> None:
     kinds = (
         (True, True, "finalist on the front, 95 % interval"),
         (False, True, "finalist, dominated"),
-        (True, False, "on the front, a seed missed the relation"),
-        (False, False, "dominated, a seed missed the relation"),
+        (True, False, "on the front, relation missed"),
+        (False, False, "dominated, relation missed"),
     )
     for on_front, found, label in kinds:
         points = [p for p in plane.finalists if (p.on_front, p.found) == (on_front, found)]
