@@ -37,6 +37,8 @@ from search.proxy_scaling import proxy_config
 from search.scores.table import SCORES
 from spaces import get_space
 
+pytestmark = pytest.mark.slow  # networks are trained
+
 COUNT = 12
 
 

@@ -11,6 +11,8 @@ from effvit.designs.sepvit import SepViTConfig
 from search.proxy import ProxyRecipe, ProxyResult, evaluate
 from search.rungs import train_to_rung
 
+pytestmark = pytest.mark.slow  # networks are trained
+
 TINY = SepViTConfig(widths=(32, 64, 128, 256), depths=(1, 1, 1, 1), heads=(1, 2, 4, 8))
 RECIPE = ProxyRecipe(name="rungs", steps=4, batch=2, evaluation_canvases=8)
 

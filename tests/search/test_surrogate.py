@@ -14,6 +14,8 @@ from effvit import ConfigError, ModelConfig, model_cost
 from search.surrogate import LEAST, Encoder, Surrogate, out_of_fold
 from spaces import get_space
 
+pytestmark = pytest.mark.slow  # Gaussian processes are fitted many times
+
 NOISE = 0.02
 
 

@@ -19,6 +19,8 @@ from search.supernet.training import PATHS, Paths, Trained, train_supernet
 from search.supernet.weights import SharedWeights
 from spaces.sepvit import SepViTSpace
 
+pytestmark = pytest.mark.slow  # networks are trained
+
 RECIPE = ProxyRecipe(name="tiny", steps=3, batch=PATHS, evaluation_canvases=4)
 
 
