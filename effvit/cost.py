@@ -267,23 +267,21 @@ def in_chunks(cost: FormulaT) -> FormulaT:
     """Make an array formula work through long columns piece by piece.
 
     Args:
-        cost: Takes columns (a dataclass whose arrays have one entry or row a network), a
-            resolution, and what makes its ledger: one for each piece.
+        cost: Takes :class:`Columns`, a resolution, and what makes its ledger: one for each piece.
     """
 
     @functools.wraps(cost)
     def chunked(
-        columns: Any,  # noqa: ANN401
+        columns: Columns,
         resolution: Resolution | None = None,
         ledgers: LedgerFactory = ArrayLedger,
     ) -> CostArrays:
+        if len(columns) <= CHUNK:
+            return cost(columns, resolution, ledgers)
         fields = vars(columns)
         arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
-        size = len(next(iter(arrays.values())))
-        if size <= CHUNK:
-            return cost(columns, resolution, ledgers)
         parts = []
-        for start in range(0, size, CHUNK):
+        for start in range(0, len(columns), CHUNK):
             piece = {name: value[start : start + CHUNK] for name, value in arrays.items()}
             parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution, ledgers)))
         return CostArrays(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
@@ -291,8 +289,26 @@ def in_chunks(cost: FormulaT) -> FormulaT:
     return cast("FormulaT", chunked)
 
 
-def shared_settings(configs: Sequence[ModelConfig]) -> tuple[Resolution, int, int]:
-    """Image size, input channels and classes of networks that are costed together.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Many networks of one family and one design resolution, ``n`` of them.
+
+    Families add arrays with one entry or row a network.
+
+    Attributes:
+        image_size: Design resolution. in_channels, num_classes: as in the configurations.
+    """
+
+    image_size: Resolution
+    in_channels: int
+    num_classes: int
+
+    def __len__(self) -> int:
+        return next(len(value) for value in vars(self).values() if isinstance(value, np.ndarray))
+
+
+def shared_settings(configs: Sequence[ModelConfig]) -> dict[str, Any]:
+    """Fields of :class:`Columns` of networks that are costed together.
 
     Raises:
         ConfigError: They do not share them.
@@ -303,7 +319,8 @@ def shared_settings(configs: Sequence[ModelConfig]) -> tuple[Resolution, int, in
             "networks costed together must share image_size, in_channels and num_classes, "
             f"got {len(shared)} combinations"
         )
-    return next(iter(shared))
+    first = configs[0]
+    return {name: getattr(first, name) for name in ("image_size", "in_channels", "num_classes")}
 
 
 def ceil_div(a: Count, b: Count) -> Count:

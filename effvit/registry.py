@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effvit.config import ConfigError, ModelConfig, Resolution, parse_resolution, unknown_name
-from effvit.cost import ArrayLedger, Cost, CostArrays, LedgerFactory
+from effvit.cost import ArrayLedger, Columns, Cost, CostArrays, LedgerFactory
 from effvit.designs import (
     autoformer,
     cswin,
@@ -48,31 +48,34 @@ class Family:
     network: str
 
 
+def _by_columns(
+    stack: Callable[[Sequence[Any]], Columns], cost_arrays: Callable[..., CostArrays]
+) -> Callable[[Sequence[Any], Resolution | None, LedgerFactory], CostArrays]:
+    """Cost many networks by stacking them first."""
+    return lambda configs, resolution, ledgers: cost_arrays(stack(configs), resolution, ledgers)
+
+
 FAMILIES: dict[str, Family] = {
     "sepvit": Family(
         config=sepvit.SepViTConfig,
         variants=sepvit.VARIANTS,
         cost=sepvit.cost,
-        cost_many=lambda configs, resolution, ledgers: sepvit.cost_arrays(
-            sepvit.SepViTColumns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(sepvit.SepViTColumns.from_configs, sepvit.cost_arrays),
         network="effvit.networks.sepvit:SepViT",
     ),
     "mobilevitv2": Family(
         config=mobilevitv2.MobileViTv2Config,
         variants=mobilevitv2.VARIANTS,
         cost=mobilevitv2.cost,
-        cost_many=lambda configs, resolution, ledgers: mobilevitv2.cost_arrays(
-            mobilevitv2.MobileViTv2Columns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(mobilevitv2.MobileViTv2Columns.from_configs, mobilevitv2.cost_arrays),
         network="effvit.networks.mobilevitv2:MobileViTv2",
     ),
     "efficientvit": Family(
         config=efficientvit.EfficientViTConfig,
         variants=efficientvit.VARIANTS,
         cost=efficientvit.cost,
-        cost_many=lambda configs, resolution, ledgers: efficientvit.cost_arrays(
-            efficientvit.EfficientViTColumns.from_configs(configs), resolution, ledgers
+        cost_many=_by_columns(
+            efficientvit.EfficientViTColumns.from_configs, efficientvit.cost_arrays
         ),
         network="effvit.networks.efficientvit:EfficientViT",
     ),
@@ -80,18 +83,14 @@ FAMILIES: dict[str, Family] = {
         config=hybrid.HybridConfig,
         variants=hybrid.VARIANTS,
         cost=hybrid.cost,
-        cost_many=lambda configs, resolution, ledgers: hybrid.cost_arrays(
-            hybrid.HybridColumns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(hybrid.HybridColumns.from_configs, hybrid.cost_arrays),
         network="effvit.networks.hybrid:Hybrid",
     ),
     "cswin": Family(
         config=cswin.CSWinConfig,
         variants=cswin.VARIANTS,
         cost=cswin.cost,
-        cost_many=lambda configs, resolution, ledgers: cswin.cost_arrays(
-            cswin.CSWinColumns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(cswin.CSWinColumns.from_configs, cswin.cost_arrays),
         network="effvit.networks.cswin:CSWin",
     ),
     "swin": Family(
@@ -126,18 +125,14 @@ FAMILIES: dict[str, Family] = {
         config=autoformer.AutoFormerConfig,
         variants=autoformer.VARIANTS,
         cost=autoformer.cost,
-        cost_many=lambda configs, resolution, ledgers: autoformer.cost_arrays(
-            autoformer.AutoFormerColumns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(autoformer.AutoFormerColumns.from_configs, autoformer.cost_arrays),
         network="effvit.networks.autoformer:AutoFormer",
     ),
     "pit": Family(
         config=pit.PiTConfig,
         variants=pit.VARIANTS,
         cost=pit.cost,
-        cost_many=lambda configs, resolution, ledgers: pit.cost_arrays(
-            pit.PiTColumns.from_configs(configs), resolution, ledgers
-        ),
+        cost_many=_by_columns(pit.PiTColumns.from_configs, pit.cost_arrays),
         network="effvit.networks.pit:PiT",
     ),
 }

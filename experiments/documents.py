@@ -75,20 +75,16 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         pages[sampler_benchmark_page.PAGE] = functools.partial(of_samplers, folder)
     if (folder / vit_bench.RESULT).exists():
         pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
-    audited = audits(folder)
-    if audited:
-        pages[audit_page.PAGE] = functools.partial(of_audits, audited)
+    audits = {space: Files(folder, space).table for space in VARIANTS}
+    kept = {space: path for space, path in audits.items() if path.exists()}
+    if kept:
+        pages[audit_page.PAGE] = functools.partial(of_audits, kept)
     return pages
 
 
-def audits(folder: Path) -> dict[str, pd.DataFrame]:
-    """Summaries of the audits of proxies whose measured tables are kept in a folder, by space."""
-    files = {space: Files(folder, space).table for space in VARIANTS}
-    return {space: summarise(pd.read_csv(path)) for space, path in files.items() if path.exists()}
-
-
-def of_audits(summaries: Mapping[str, pd.DataFrame]) -> Document:
-    """The page of the audits of accuracy proxies."""
+def of_audits(tables: Mapping[str, Path]) -> Document:
+    """The page of the audits of accuracy proxies, from their measured tables by space."""
+    summaries = {space: summarise(pd.read_csv(path)) for space, path in tables.items()}
     images = {audit_page.FIGURE: audit_page.draw(summaries)}
     return Document(audit_page.page(summaries), _encoded(images))
 

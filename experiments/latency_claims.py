@@ -16,18 +16,9 @@ import pandas as pd
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from effvit.backends import BACKENDS, Execution, Precision, obstacle
 from effvit.config import ConfigError
-from effvit.console import stderr
 from experiments.ablation.figures import encode
 from experiments.ablation.subjects import Subject
 from experiments.catalogue import Options
@@ -37,6 +28,7 @@ from experiments.latency_claims_table import FRONT, Comparison, comparisons
 from experiments.latency_claims_text import show
 from experiments.latency_claims_verdicts import effect, verdict
 from experiments.measure import append_row, finished_rows
+from experiments.progress import progress_bar
 from search.environment import device_name, environment
 from search.latency.protocol import LatencyProtocol
 from search.latency.rows import FAILURES, version
@@ -160,7 +152,7 @@ def measure_all(
     done = _done(path, protocol)
     missing = [task for task in wanted if task.key not in done]
     meters: dict[tuple[Execution, int, str], Meter] = {}
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("", total=len(wanted), completed=len(wanted) - len(missing))
         for task in missing:
             setting = (task.execution, task.batch, task.device)
@@ -189,18 +181,6 @@ def _done(path: Path, protocol: LatencyProtocol) -> set[tuple[Any, ...]]:
             f"{protocol.seconds:g} s; choose another --out"
         )
     return set(rows[list(KEY)].itertuples(index=False, name=None))
-
-
-def _progress() -> Progress:
-    return Progress(
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=stderr(),
-    )
 
 
 # --- a row --------------------------------------------------------------------------------------

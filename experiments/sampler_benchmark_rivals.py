@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.front import non_dominated
 from search.samplers import SAMPLERS, Setting
+from search.samplers.base import WholeSpaceSampler
 from spaces import InvalidVariant
 from spaces.space import Space, Value
 
@@ -48,7 +49,7 @@ class Rival:
     seeds: int = MANY
 
 
-class PlainMutation(BaseSampler):
+class PlainMutation(WholeSpaceSampler):
     """The rival to beat: random changes of non-dominated parents, and a set of what was seen.
 
     It begins with :attr:`start` uniform valid networks. Then each axis of a random parent of the
@@ -59,17 +60,9 @@ class PlainMutation(BaseSampler):
     start = 20
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
-        self._distributions = space.distributions()
+        super().__init__(space)
         self._rng = np.random.default_rng(seed)
         self._seen: set[Any] = set()
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the whole space."""
-        del study, trial
-        return self._distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -80,11 +73,11 @@ class PlainMutation(BaseSampler):
         front = np.flatnonzero(non_dominated([trial.values for trial in trials]))
         while True:
             if len(trials) < self.start:
-                params = self._space.encode(self._space.sample(self._rng))
+                params = self.space.encode(self.space.sample(self._rng))
             else:
                 params = self._mutated(trials[int(self._rng.choice(front))].params)
             try:
-                config = self._space.decode(params)
+                config = self.space.decode(params)
             except InvalidVariant:
                 continue
             if config not in self._seen:
@@ -92,10 +85,10 @@ class PlainMutation(BaseSampler):
                 return dict(params)
 
     def _mutated(self, params: dict[str, Any]) -> dict[str, Value]:
-        rate = 1 / len(self._distributions)
+        rate = 1 / len(self.distributions)
         return {
             name: self._drawn(distribution) if self._rng.random() < rate else params[name]
-            for name, distribution in self._distributions.items()
+            for name, distribution in self.distributions.items()
         }
 
     def _drawn(self, distribution: BaseDistribution) -> Value:
@@ -104,17 +97,6 @@ class PlainMutation(BaseSampler):
             return distribution.low + distribution.step * int(self._rng.integers(steps))
         assert isinstance(distribution, CategoricalDistribution)
         return str(distribution.choices[int(self._rng.integers(len(distribution.choices)))])
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:  # noqa: ANN401 - as in Optuna's interface
-        """Never asked for: the whole space is relative."""
-        del study, trial, param_distribution
-        raise AssertionError(param_name)
 
 
 RIVALS: dict[str, Rival] = {

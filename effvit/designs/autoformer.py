@@ -40,6 +40,7 @@ import numpy as np
 from effvit.config import ConfigError, ModelConfig, Resolution
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -280,15 +281,14 @@ def _head_cost(ledger: Ledger, channels: Count, grid: Shape, classes: int) -> No
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class AutoFormerColumns:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoFormerColumns(Columns):
     """Many configurations as columns: ``n`` networks of one design resolution.
 
     Attributes:
         width: (n,). relative_rows: (n,), rows of a table of relative positions.
         heads: (n, L), of each of L layers; 0 where a network has fewer.
         head_widths: (n, L). hidden: (n, L), width of the MLP's hidden layer.
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     width: IntArray
@@ -296,12 +296,6 @@ class AutoFormerColumns:
     heads: IntArray
     head_widths: IntArray
     hidden: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.width)
 
     @classmethod
     def from_configs(cls, configs: Sequence[AutoFormerConfig]) -> AutoFormerColumns:
@@ -310,7 +304,6 @@ class AutoFormerColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         deepest = max(config.depth for config in configs)
 
         def by_layer(rows: Sequence[Sequence[int]]) -> IntArray:
@@ -322,9 +315,7 @@ class AutoFormerColumns:
             heads=by_layer([c.heads for c in configs]),
             head_widths=by_layer([c.head_widths for c in configs]),
             hidden=by_layer([c.hidden_widths for c in configs]),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
+            **shared_settings(configs),
         )
 
 

@@ -38,6 +38,7 @@ import numpy as np
 from effvit.config import ConfigError, ModelConfig, Resolution
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -337,15 +338,14 @@ def _head_cost(ledger: Ledger, channels: Count, shape: Shape, classes: int) -> N
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class CSWinColumns:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CSWinColumns(Columns):
     """Many configurations as columns: ``n`` networks of one design resolution.
 
     Attributes:
         widths: (n, 4). depths: (n, 4). heads: (n, 4). branches: (n, 4).
         hidden: (n, 4), width of the MLP's hidden layer.
         splits: (n, 3), widths of the stripes.
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     widths: IntArray
@@ -354,12 +354,6 @@ class CSWinColumns:
     branches: IntArray
     hidden: IntArray
     splits: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @classmethod
     def from_configs(cls, configs: Sequence[CSWinConfig]) -> CSWinColumns:
@@ -368,7 +362,6 @@ class CSWinColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         return cls(
             widths=np.array([c.widths for c in configs], np.int64),
             depths=np.array([c.depths for c in configs], np.int64),
@@ -376,9 +369,7 @@ class CSWinColumns:
             branches=np.array([c.branches for c in configs], np.int64),
             hidden=np.array([c.hidden_widths for c in configs], np.int64),
             splits=np.array([c.splits for c in configs], np.int64),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
+            **shared_settings(configs),
         )
 
 

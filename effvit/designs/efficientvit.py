@@ -38,6 +38,7 @@ import numpy as np
 from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -532,8 +533,8 @@ def _head_cost(
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class EfficientViTColumns:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EfficientViTColumns(Columns):
     """Many configurations as columns: ``n`` networks of one design resolution.
 
     Attributes:
@@ -541,7 +542,6 @@ class EfficientViTColumns:
         block_hidden: (n, 4). downsample_hidden: (n, 4).
         head_dim: (n,). scales: (n, k), 0 where unused. stem: (n,), index into
             :data:`STEM_KINDS`. gelu: (n,), 1 if the activation is GELU. head_widths: (n, 2).
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     widths: IntArray
@@ -554,12 +554,6 @@ class EfficientViTColumns:
     stem: IntArray
     gelu: IntArray
     head_widths: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @classmethod
     def from_configs(cls, configs: Sequence[EfficientViTConfig]) -> EfficientViTColumns:
@@ -568,7 +562,6 @@ class EfficientViTColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         scales = np.zeros((len(configs), max(len(c.scales) for c in configs)), np.int64)
         for row, config in enumerate(configs):
             scales[row, : len(config.scales)] = config.scales
@@ -585,9 +578,7 @@ class EfficientViTColumns:
             stem=np.array([STEM_KINDS.index(c.stem) for c in configs], np.int64),
             gelu=np.array([c.activation == "gelu" for c in configs], np.int64),
             head_widths=np.array([c.head_widths for c in configs], np.int64),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
+            **shared_settings(configs),
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from effvit.config import ConfigError, ModelConfig, Resolution, unknown_name
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -214,7 +215,7 @@ def add_head(ledger: Ledger, channels: Count, shape: tuple[Count, Count], classe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MacroColumns:
+class MacroColumns(Columns):
     """Many networks of this macro-architecture as columns: ``n``, of one design resolution.
 
     Attributes:
@@ -222,7 +223,6 @@ class MacroColumns:
         representation: (n,), index into :data:`REPRESENTATIONS`.
         pointwise: (n,), index into :data:`POINTWISE`.
         overlap: (n,), 1 with overlapping patch embedding. position: (n,), 1 with position encoding.
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     widths: IntArray
@@ -232,12 +232,6 @@ class MacroColumns:
     pointwise: IntArray
     overlap: IntArray
     position: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @staticmethod
     def stacked(configs: Sequence[MacroConfig]) -> dict[str, Any]:
@@ -246,7 +240,6 @@ class MacroColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         return {
             "widths": np.array([c.widths for c in configs], np.int64),
             "heads": np.array([c.heads for c in configs], np.int64),
@@ -259,9 +252,7 @@ class MacroColumns:
             ),
             "overlap": np.array([c.overlapping_patch_embedding for c in configs], np.int64),
             "position": np.array([c.conditional_position_encoding for c in configs], np.int64),
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "num_classes": num_classes,
+            **shared_settings(configs),
         }
 
 

@@ -42,6 +42,7 @@ import numpy as np
 from effvit.config import ModelConfig, Resolution
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -398,8 +399,8 @@ def _head_cost(ledger: Ledger, channels: Count, classes: int) -> None:
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class MobileViTv2Columns:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MobileViTv2Columns(Columns):
     """Many configurations as columns: ``n`` networks of one design resolution.
 
     Attributes:
@@ -407,7 +408,6 @@ class MobileViTv2Columns:
         patch_sizes: (n, 3). ffn_widths: (n, 3).
         first_hidden: (n, 5), hidden channels of each stage's first inverted bottleneck.
         other_hidden: (n, 5), of its others.
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     widths: IntArray
@@ -418,12 +418,6 @@ class MobileViTv2Columns:
     ffn_widths: IntArray
     first_hidden: IntArray
     other_hidden: IntArray
-    image_size: Resolution = (256, 256)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @classmethod
     def from_configs(cls, configs: Sequence[MobileViTv2Config]) -> MobileViTv2Columns:
@@ -432,7 +426,6 @@ class MobileViTv2Columns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         return cls(
             widths=np.array([c.widths for c in configs], np.int64),
             attention_widths=np.array([c.attention_widths for c in configs], np.int64),
@@ -446,9 +439,7 @@ class MobileViTv2Columns:
             other_hidden=np.array(
                 [[c.expanded(width) for width in c.widths[1:]] for c in configs], np.int64
             ),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
+            **shared_settings(configs),
         )
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from effvit.config import MIN_RESOLUTION, ConfigError, ModelConfig, Resolution
 from effvit.cost import (
     ArrayLedger,
+    Columns,
     Cost,
     CostArrays,
     Count,
@@ -281,15 +282,14 @@ def _head_cost(ledger: Ledger, channels: Count, classes: int) -> None:
 # --- many networks at once ----------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class PiTColumns:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PiTColumns(Columns):
     """Many configurations as columns: ``n`` networks of one design resolution.
 
     Attributes:
         widths: (n, 3). heads: (n, 3). depths: (n, 3).
         hidden: (n, 3), width of the MLP's hidden layer.
         patch: (n,). stride: (n,).
-        image_size: Design resolution. in_channels, num_classes: as in the configuration.
     """
 
     widths: IntArray
@@ -298,12 +298,6 @@ class PiTColumns:
     hidden: IntArray
     patch: IntArray
     stride: IntArray
-    image_size: Resolution = (224, 224)
-    in_channels: int = 3
-    num_classes: int = 1000
-
-    def __len__(self) -> int:
-        return len(self.widths)
 
     @classmethod
     def from_configs(cls, configs: Sequence[PiTConfig]) -> PiTColumns:
@@ -312,7 +306,6 @@ class PiTColumns:
         Raises:
             ConfigError: They do not share them.
         """
-        image_size, in_channels, num_classes = shared_settings(configs)
         return cls(
             widths=np.array([c.widths for c in configs], np.int64),
             heads=np.array([c.heads for c in configs], np.int64),
@@ -320,9 +313,7 @@ class PiTColumns:
             hidden=np.array([c.hidden_widths for c in configs], np.int64),
             patch=np.array([c.patch for c in configs], np.int64),
             stride=np.array([c.stride for c in configs], np.int64),
-            image_size=image_size,
-            in_channels=in_channels,
-            num_classes=num_classes,
+            **shared_settings(configs),
         )
 
 

@@ -17,13 +17,40 @@ from effvit import ConfigError, ModelConfig
 from search.samplers.history import History, claim
 from search.samplers.setting import Setting
 from search.samplers.variation import Variation
+from spaces.space import Space
 
 
 class SpaceExhaustedError(ConfigError):
     """There is nothing left to propose within the budgets."""
 
 
-class ArchitectureSampler(BaseSampler, abc.ABC):
+class WholeSpaceSampler(BaseSampler):
+    """An Optuna sampler whose proposals are made as a whole, not parameter by parameter."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.distributions = space.distributions()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the whole space: a proposal is made as a whole."""
+        del study, trial
+        return self.distributions
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:  # noqa: ANN401 - as in Optuna's interface
+        """Never asked for, unless a sampler leaves something open."""
+        del study, trial, param_distribution
+        raise AssertionError(param_name)
+
+
+class ArchitectureSampler(WholeSpaceSampler):
     """An Optuna sampler every proposal of which is worth its evaluation.
 
     A proposal is a valid network of the space, in canonical form, within the budgets, and not yet
@@ -53,13 +80,6 @@ class ArchitectureSampler(BaseSampler, abc.ABC):
     def has_seen(self, config: ModelConfig) -> bool:
         """Whether a variant is in the study, as far as it has been read, or was remembered."""
         return config in self.history
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the whole space: a proposal is made as a whole."""
-        del study, trial
-        return self.distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -25,6 +25,7 @@ from effvit import ModelConfig, model_cost
 from effvit.console import one_line_errors
 from search.front import hypervolume, non_dominated
 from search.samplers import Setting, quiet_optuna, sampler_kind
+from search.samplers.base import WholeSpaceSampler
 from search.samplers.bulk import draw_pool, spread
 from search.settings import KNOWN
 from search.storage import DIRECTIONS
@@ -42,19 +43,12 @@ STORAGES: Mapping[str, Callable[[Path], BaseStorage]] = {
 }
 
 
-class Replay(BaseSampler):
+class Replay(WholeSpaceSampler):
     """Proposes what another sampler did, for nothing."""
 
     def __init__(self, params: list[dict[str, Any]], space: Space) -> None:
+        super().__init__(space)
         self._params = params
-        self._distributions = space.distributions()
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the whole space."""
-        del study, trial
-        return self._distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -62,17 +56,6 @@ class Replay(BaseSampler):
         """Return the parameters of the trial of the same number."""
         del study, search_space
         return self._params[trial.number]
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:  # noqa: ANN401 - as in Optuna's interface
-        """Never asked for: the whole space is relative."""
-        del study, trial, param_distribution
-        raise AssertionError(param_name)
 
 
 def values_of(config: ModelConfig) -> tuple[float, float, float]:
