@@ -54,12 +54,11 @@ def lines(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def moments(
+def random_moment(
     folder: Path, whole: int, count: int, rng: np.random.Generator
-) -> Iterator[tuple[int, float]]:
-    """Random lines of the journal, from where it is on, and seconds after them."""
-    for _ in range(count):
-        yield lines(folder) + int(rng.integers(2 * whole // count)), float(rng.uniform(0, 0.01))
+) -> tuple[int, float]:
+    """A line of the journal, soon after where it is, and seconds after it: ``count`` fill a run."""
+    return lines(folder) + int(rng.integers(2 * whole // count)), float(rng.uniform(0, 0.01))
 
 
 def whole(ending: Ending) -> Ending:
@@ -113,17 +112,25 @@ def test_an_undisturbed_run_is_repeated_exactly(
 def test_a_run_killed_50_times_ends_as_if_it_had_not_been(
     runs: InstantRuns, undisturbed: Path, tmp_path: Path
 ) -> None:
-    folder, rng = tmp_path / "run", np.random.default_rng(0)
-    known: set[tuple[str, str]] = set()
-    for moment, delay in moments(folder, lines(undisturbed), KILLS, rng):
+    rng, kills, runs_begun, most = np.random.default_rng(0), 0, 1, 0
+    folder, known = tmp_path / "1", set[tuple[str, str]]()
+    while kills < KILLS:
+        moment, delay = random_moment(folder, lines(undisturbed), KILLS, rng)
         ending = runs(order(folder, signal=signal.SIGKILL, lines=moment, delay=delay))
+        if not ending.code:  # on a busy machine the signal may come too late: then another run
+            check_the_same(folder, undisturbed)
+            runs_begun += 1
+            assert runs_begun <= KILLS / 5, f"{kills} kills in {runs_begun} runs"
+            folder, known = tmp_path / str(runs_begun), set()
+            continue
         assert ending.code == -signal.SIGKILL, ending
+        kills += 1
         if (folder / "trials.csv").exists():
             found = csv.DictReader((folder / "trials.csv").open(newline=""))
             now = {(row["number"], row["accuracy"]) for row in found if row["accuracy"]}
             assert known <= now  # no finished trial is lost
-            known = now
-    assert len(known) >= TRIALS / 2
+            known, most = now, max(most, len(now))
+    assert most >= TRIALS / 2
     whole(runs(order(folder)))
     check_the_same(folder, undisturbed)
 
@@ -135,7 +142,8 @@ def test_a_run_with_rungs_that_is_killed_ends_as_if_it_had_not_been(
     halving = ("--fidelities", "halving")
     whole(runs(order(undisturbed, *halving)))
     rng = np.random.default_rng(2)
-    for moment, delay in moments(folder, lines(undisturbed), 12, rng):
+    for _ in range(12):
+        moment, delay = random_moment(folder, lines(undisturbed), 12, rng)
         runs(order(folder, *halving, signal=signal.SIGKILL, lines=moment, delay=delay))
     whole(runs(order(folder, *halving)))
     check_the_same(folder, undisturbed)
@@ -163,7 +171,8 @@ def test_ctrl_c_is_one_line_and_nothing_is_lost(
 ) -> None:
     folder, rng = tmp_path / "run", np.random.default_rng(1)
     stopped = 0
-    for moment, delay in moments(folder, lines(undisturbed), 12, rng):
+    for _ in range(12):
+        moment, delay = random_moment(folder, lines(undisturbed), 12, rng)
         # Not before it has begun to write: while modules are imported, Ctrl-C is Python's affair.
         ending = runs(order(folder, signal=signal.SIGINT, lines=moment + 3, delay=delay))
         if ending.code:  # on a busy machine the signal may come too late
