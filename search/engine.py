@@ -27,18 +27,19 @@ from effvit import ModelConfig, model_cost, model_costs
 from search.fidelities import Ladder, check_fidelities
 from search.latency import LatencyGuess, Meter
 from search.latency.source import MEASURED, PREDICTED
-from search.proxy import ProxyResult
 from search.records import TrialRecord
 from search.samplers import Setting, SpaceExhaustedError, sampler_kind, within
 from search.samplers.history import CLAIM
 from search.settings import KNOWN, RunSettings
 from search.workers import (
-    Outcome,
-    Trained,
-    Trainer,
+    AnyOutcome,
+    AnyTrainer,
     TrainingFailure,
     TrainingTask,
+    TrialScores,
     WorkerDied,
+    training_length,
+    trial_scores,
 )
 from spaces.space import Space
 
@@ -89,7 +90,7 @@ class Search:
         self._settings = settings
         kind = check_fidelities(settings.fidelities)
         paused = (folder or Path()) / PAUSED
-        self._ladder = Ladder(kind, settings.search_recipe.steps, paused)
+        self._ladder = Ladder(kind, training_length(settings.search_recipe), paused)
         self._space = space
         self._study = study
         self._meter = meter
@@ -189,7 +190,7 @@ class Search:
         """Trials that count: all that have ended and were not interrupted."""
         return sum(map(_counts, self.records.values()))
 
-    def run(self, pool: Trainer, after_trial: Callable[[TrialRecord], None]) -> bool:
+    def run(self, pool: AnyTrainer, after_trial: Callable[[TrialRecord], None]) -> bool:
         """Run rounds until the trials are done, or nothing is left to propose.
 
         Args:
@@ -244,7 +245,7 @@ class Search:
         trial.set_user_attr(RECORD, record.to_dict())
         self._open[trial.number] = _OpenTrial(trial, record)
 
-    def _evaluate_round(self, pool: Trainer, after_trial: Callable[[TrialRecord], None]) -> None:
+    def _evaluate_round(self, pool: AnyTrainer, after_trial: Callable[[TrialRecord], None]) -> None:
         """Evaluate the open trials, rung by rung."""
         for record in self._opened():
             self._measure_latency(record, after_trial)
@@ -264,7 +265,7 @@ class Search:
         self,
         records: list[TrialRecord],
         rung: int | None,
-        pool: Trainer,
+        pool: AnyTrainer,
         after_trial: Callable[[TrialRecord], None],
     ) -> None:
         """Train open trials up to a rung, or to the end."""
@@ -273,11 +274,11 @@ class Search:
         tasks = [self._task(record, rung) for record in trained]
         for index, outcome in pool.train(tasks):
             record = trained[index]
-            if rung is not None and isinstance(outcome, Trained):
-                self._note(record, rung, outcome.validation)
-            else:
+            if rung is None or isinstance(outcome, TrainingFailure):
                 self._tell(record, outcome)
                 after_trial(record)
+            else:
+                self._note(record, rung, trial_scores(outcome))
 
     def _task(self, record: TrialRecord, rung: int | None) -> TrainingTask:
         return TrainingTask(
@@ -288,7 +289,7 @@ class Search:
             memory=self._ladder.file_of(record),
         )
 
-    def _note(self, record: TrialRecord, rung: int, result: ProxyResult) -> None:
+    def _note(self, record: TrialRecord, rung: int, result: TrialScores) -> None:
         """Keep what a rung measured."""
         record.rungs[str(rung)] = result.accuracy
         record.proxy_steps, record.proxy_seed = result.steps, result.seed
@@ -326,7 +327,7 @@ class Search:
         # Kept before training, so that an interrupted trial still shows what was measured.
         self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
 
-    def _tell(self, record: TrialRecord, outcome: Outcome) -> None:
+    def _tell(self, record: TrialRecord, outcome: AnyOutcome) -> None:
         if isinstance(outcome, WorkerDied) and not self._was_lost(record):
             record.reason = f"{outcome.reason}; proposed again"
             self._finish(record)
@@ -335,7 +336,7 @@ class Search:
         if isinstance(outcome, TrainingFailure):
             record.state, record.reason = "failed", outcome.reason
         else:
-            result = outcome.validation
+            result = trial_scores(outcome)
             record.state, record.reason = "complete", ""
             record.accuracy, record.relation = result.accuracy, result.relation
             record.recognition, record.relation_found = result.recognition, result.relation_found

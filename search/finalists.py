@@ -5,16 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import optuna
 from scipy import stats
 
 from search.front import hypervolume, non_dominated
-from search.proxy import ProxyRecipe
 from search.records import Front, Scale, TrialRecord
-from search.workers import Outcome, Trainer, TrainingFailure, TrainingTask, train_insistently
+from search.workers import (
+    AnyOutcome,
+    AnyTrainer,
+    TrainingFailure,
+    TrainingRecipe,
+    TrainingTask,
+    train_insistently,
+    training_length,
+    trial_scores,
+)
 
 CONFIDENCE = 0.95
 
@@ -47,23 +55,26 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One training of a finalist: validation scores, and accuracy on the test digits."""
+    """One training of a finalist: validation scores, and accuracy on the test part.
+
+    ``relation``, ``recognition`` and ``relation_found`` are None where the task has no such thing.
+    """
 
     accuracy: float
-    relation: float
-    recognition: float
-    relation_found: bool
+    relation: float | None
+    recognition: float | None
+    relation_found: bool | None
     test_accuracy: float
 
 
-def _key(number: int, seed: int, recipe: ProxyRecipe) -> str:
-    return f"final:{number}:{seed}:{recipe.name}:{recipe.steps}"
+def _key(number: int, seed: int, recipe: TrainingRecipe) -> str:
+    return f"final:{number}:{seed}:{recipe.name}:{training_length(recipe)}"
 
 
 class FinalRound:
     """Trains the finalists; what has been trained is kept in the study, so it resumes."""
 
-    def __init__(self, study: optuna.Study, recipe: ProxyRecipe, seeds: Sequence[int]) -> None:
+    def __init__(self, study: optuna.Study, recipe: TrainingRecipe, seeds: Sequence[int]) -> None:
         self._study = study
         self._recipe = recipe
         self._seeds = tuple(seeds)
@@ -82,7 +93,7 @@ class FinalRound:
     def run(
         self,
         finalists: Sequence[TrialRecord],
-        pool: Trainer,
+        pool: AnyTrainer,
         after_training: Callable[[], None],
     ) -> None:
         """Train what is missing. A training that fails is left out of the mean."""
@@ -118,17 +129,17 @@ class FinalRound:
         return sorted(rows, key=lambda row: int(row["macs"]))
 
 
-def _as_attribute(outcome: Outcome) -> dict[str, Any]:
+def _as_attribute(outcome: AnyOutcome) -> dict[str, Any]:
     if isinstance(outcome, TrainingFailure):
         return {"reason": outcome.reason}
-    assert outcome.test is not None
-    result = outcome.validation
+    result = trial_scores(outcome)
+    assert result.test_accuracy is not None
     score = Score(
         result.accuracy,
         result.relation,
         result.recognition,
         result.relation_found,
-        outcome.test.accuracy,
+        result.test_accuracy,
     )
     return dataclasses.asdict(score)
 
@@ -152,10 +163,13 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
     accuracies = [score.accuracy for score in scores]
     row["accuracy"], row["accuracy_sd"] = _mean_sd(accuracies)
     row["accuracy_low"], row["accuracy_high"] = share_interval(accuracies)
-    row["relation"], row["relation_sd"] = _mean_sd([score.relation for score in scores])
-    row["recognition"], row["recognition_sd"] = _mean_sd([score.recognition for score in scores])
+    row["relation"], row["relation_sd"] = _mean_sd(_known(score.relation for score in scores))
+    row["recognition"], row["recognition_sd"] = _mean_sd(
+        _known(score.recognition for score in scores)
+    )
     row["seeds"] = len(scores)
-    row["found"] = sum(score.relation_found for score in scores)
+    found = _known(score.relation_found for score in scores)
+    row["found"] = sum(found) if found else None
     row["test_accuracy"], row["test_accuracy_sd"] = _mean_sd(
         [score.test_accuracy for score in scores]
     )
@@ -164,9 +178,14 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
     return row
 
 
-def _mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation; None where there are too few values."""
     spread = statistics.stdev(values) if len(values) > 1 else None
-    return statistics.fmean(values), spread
+    return (statistics.fmean(values) if values else None), spread
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:

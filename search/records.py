@@ -38,7 +38,8 @@ class TrialRecord:
         latency_noisy: The machine was busy.
         latency_source: ``measured`` or ``predicted``; empty without a latency.
         latency_predicted_ms: What was predicted, also where the front was measured afterwards.
-        accuracy, relation, recognition: Proxy scores on validation digits, 0 to 1.
+        accuracy: Proxy score on the validation part, 0 to 1.
+        relation, recognition: The same of the parts of the embedded task; None with a data set.
         relation_found: Whether training found the relation between cells at all.
         proxy_steps, proxy_seed, proxy_attempts, proxy_seconds: How the proxy was trained.
         round: The round of the search that it belongs to: how many trials had begun before it.

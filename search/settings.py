@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from effvit import ConfigError
 from effvit.config import Resolution
+from search.datasets import EMBEDDED, DataSettings
 from search.latency import LatencyProtocol
-from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import Scale
 from search.samplers import Objective
+from search.workers import TrainingRecipe
 
 SETTINGS = "settings.json"
 OBJECTIVES = {"accuracy": "maximize", "macs": "minimize", "latency_ms": "minimize"}
@@ -33,12 +35,14 @@ class Proxy(str, enum.Enum):
     SUPERNET = "supernet"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """What defines a run.
 
     Attributes:
         space, resolution: Where variants come from.
+        data: What they are trained on; :data:`search.datasets.EMBEDDED` is the embedded task.
+        data_resolution: Of the images of another data set, in pixels; None for the embedded task.
         seed: Of the sampler and of the proxy's training.
         sampler: Its name in :data:`search.samplers.SAMPLERS`.
         sampler_reason: Why it is this one, in a line.
@@ -47,7 +51,7 @@ class RunSettings:
         threads: CPU threads of a latency measurement.
         latency: How latency is measured.
         latency_source: Whether latencies of trials are ``measured`` or ``predicted``.
-        search_recipe, final_recipe: How the proxy trains for each trial, and for the finalists.
+        search_recipe, final_recipe: How each trial is trained, and how the finalists are.
         trials: Trials in all; may grow when the run is resumed.
         workers: Processes that train side by side.
         finalists, final_seeds: How many of the front are trained again, with how many seeds.
@@ -59,14 +63,16 @@ class RunSettings:
 
     space: str
     resolution: Resolution
+    data: DataSettings = DataSettings()
+    data_resolution: Resolution | None = None
     seed: int
     sampler: str
     budgets: Budgets
     device: str
     threads: int
     latency: LatencyProtocol
-    search_recipe: ProxyRecipe
-    final_recipe: ProxyRecipe
+    search_recipe: TrainingRecipe
+    final_recipe: TrainingRecipe
     trials: int
     workers: int
     finalists: int
@@ -81,11 +87,25 @@ class RunSettings:
     FREE = ("trials", "workers", "finalists", "final_seeds", "storage", "sampler_reason")
     """What may differ when a run is resumed."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether variants are trained on the embedded task."""
+        return self.data.source == EMBEDDED
+
     def identity(self) -> dict[str, Any]:
         """Everything that the results depend on, as JSON values."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"data": self.data.to_dict()}
         shared = {name: value for name, value in values.items() if name not in self.FREE}
         return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
+
+
+EARLIER: Mapping[str, Any] = {
+    "fidelities": "full",
+    "proxy": Proxy.TRAINING.value,
+    "data": DataSettings().to_dict(),
+    "data_resolution": None,
+}
+"""What folders of older versions do not say: it was all there was."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +162,8 @@ def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -
     """
     ours, theirs = _flat(settings.identity()), _flat(saved["identity"])
     theirs.setdefault("processor", settings.processor)  # folders of older versions do not say
-    theirs.setdefault("fidelities", "full")  # nor these, which were all there was
-    theirs.setdefault("proxy", Proxy.TRAINING.value)
+    for name, value in _flat(EARLIER).items():
+        theirs.setdefault(name, value)
     if theirs["processor"] != settings.processor:
         raise ConfigError(
             f"{folder} was begun on {theirs['processor']}, and this is {settings.processor}: their "
@@ -158,7 +178,7 @@ def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -
     return Calibration.from_dict(saved["calibration"])
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

@@ -18,15 +18,24 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import torch
 
 from effvit import ModelConfig
-from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult, evaluate, evaluate_test
+from search.proxy import ProxyRecipe, ProxyResult, evaluate, evaluate_test
 from search.rungs import train_to_rung
+from search.train.recipe import Recipe
 
 PARENT_CHECK_SECONDS = 2.0
+
+TrainingRecipe: TypeAlias = ProxyRecipe | Recipe
+"""How to train: on the embedded task, or on a data set."""
+
+
+def training_length(recipe: TrainingRecipe) -> int:
+    """Steps of a training on the embedded task, epochs of one on a data set."""
+    return recipe.steps if isinstance(recipe, ProxyRecipe) else recipe.epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +45,13 @@ class TrainingTask:
     Attributes:
         config: The variant.
         recipe, seed: How to train it.
-        final: Whether to measure it on the test digits as well: for finalists only.
+        final: Whether to measure it on the test part as well: for finalists only.
         rung: Steps after which to pause; None to train in full.
         memory: File of a training that pauses, see :mod:`search.rungs`.
     """
 
     config: ModelConfig
-    recipe: ProxyRecipe
+    recipe: TrainingRecipe
     seed: int
     final: bool = False
     rung: int | None = None
@@ -60,6 +69,50 @@ class Trained:
     test: ProxyResult | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialScores:
+    """What a search keeps of a training, whatever it was trained on.
+
+    Attributes:
+        accuracy: On the validation part, 0 to 1.
+        test_accuracy: On the test part, of a finalist.
+        relation, recognition, relation_found: See :class:`search.proxy.ProxyResult`; None where the
+            task has no such thing.
+        steps: Optimiser steps.
+        seed: What the training was seeded with.
+        attempts: Trainings that it took.
+        seconds: Wall time of all of them. Not compared.
+    """
+
+    accuracy: float
+    test_accuracy: float | None = None
+    relation: float | None = None
+    recognition: float | None = None
+    relation_found: bool | None = None
+    steps: int
+    seed: int
+    attempts: int = 1
+    seconds: float = dataclasses.field(compare=False)
+
+
+def trial_scores(trained: Trained | TrialScores) -> TrialScores:
+    """What a search keeps of a training."""
+    if isinstance(trained, TrialScores):
+        return trained
+    result = trained.validation
+    return TrialScores(
+        accuracy=result.accuracy,
+        test_accuracy=None if trained.test is None else trained.test.accuracy,
+        relation=result.relation,
+        recognition=result.recognition,
+        relation_found=result.relation_found,
+        steps=result.steps,
+        seed=result.seed,
+        attempts=result.attempts,
+        seconds=result.seconds,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingFailure:
     """Why a training gave no result."""
@@ -71,7 +124,14 @@ class WorkerDied(TrainingFailure):
     """The process that trained was killed, or ended by itself: perhaps not the variant's fault."""
 
 
-Outcome = Trained | TrainingFailure
+SuccessT = TypeVar("SuccessT")
+SuccessT_co = TypeVar("SuccessT_co", covariant=True)
+
+Outcome: TypeAlias = Trained | TrainingFailure
+"""Of a training on the embedded task."""
+
+AnyOutcome: TypeAlias = Trained | TrialScores | TrainingFailure
+"""Of a training on whatever a search trains on."""
 
 
 def prepare_worker(parent: int) -> None:
@@ -87,33 +147,51 @@ def prepare_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_task(task: TrainingTask) -> Outcome:
+def as_outcome(training: Callable[[], SuccessT]) -> SuccessT | TrainingFailure:
     """Train in this process; what goes wrong with the variant is an outcome."""
     try:
-        if task.final:
-            return Trained(*evaluate_test(task.config, task.recipe, task.seed))
-        if task.memory is None:
-            return Trained(evaluate(task.config, task.recipe, task.seed))
-        return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))
-    except ProxyFailed as error:
-        return TrainingFailure(str(error))
+        return training()
     except MemoryError:
         return TrainingFailure("out of memory")
     except RuntimeError as error:  # torch's word for all that goes wrong inside a network
         return TrainingFailure(" ".join(str(error).split()))
 
 
-class Trainer(Protocol):
-    """What trains variants."""
+def run_task(task: TrainingTask) -> Outcome:
+    """Train on the embedded task in this process."""
+    return as_outcome(lambda: _trained(task))
 
-    def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
+
+def _trained(task: TrainingTask) -> Trained:
+    recipe = task.recipe
+    assert isinstance(recipe, ProxyRecipe), "another recipe is another worker's"
+    if task.final:
+        return Trained(*evaluate_test(task.config, recipe, task.seed))
+    if task.memory is None:
+        return Trained(evaluate(task.config, recipe, task.seed))
+    return Trained(train_to_rung(task.config, recipe, task.seed, task.rung, task.memory))
+
+
+class TrainerOf(Protocol[SuccessT_co]):
+    """What trains variants, each to a result of some kind."""
+
+    def train(
+        self, tasks: Sequence[TrainingTask]
+    ) -> Iterator[tuple[int, SuccessT_co | TrainingFailure]]:
         """Train all tasks; yield the index of each and its outcome, as they finish."""
 
 
+Trainer: TypeAlias = TrainerOf[Trained]
+"""What trains on the embedded task."""
+
+AnyTrainer: TypeAlias = TrainerOf[Trained | TrialScores]
+"""What trains on whatever a search trains on."""
+
+
 def train_insistently(
-    trainer: Trainer, tasks: Sequence[TrainingTask]
-) -> Iterator[tuple[int, Outcome]]:
-    """As :meth:`Trainer.train`, but what a dying worker took along is trained again, alone."""
+    trainer: TrainerOf[SuccessT], tasks: Sequence[TrainingTask]
+) -> Iterator[tuple[int, SuccessT | TrainingFailure]]:
+    """As :meth:`TrainerOf.train`, but what a dying worker took along is trained again, alone."""
     lost: list[int] = []
     for index, outcome in trainer.train(tasks):
         if isinstance(outcome, WorkerDied):
@@ -133,11 +211,13 @@ class _Raised:
 
 
 def _serve(
-    tasks: connection.Connection, work: Callable[[TrainingTask], Outcome], parent: int
+    tasks: connection.Connection,
+    work: Callable[[TrainingTask], SuccessT | TrainingFailure],
+    parent: int,
 ) -> None:
     """What a worker does: answer tasks until there are no more."""
     prepare_worker(parent)
-    answer: Outcome | _Raised
+    answer: SuccessT | TrainingFailure | _Raised
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         while True:
             task = tasks.recv()
@@ -148,10 +228,10 @@ def _serve(
             tasks.send(answer)
 
 
-class _Worker:
+class _Worker(Generic[SuccessT]):
     """A process, the pipe to it, and the index of the task that it works on."""
 
-    def __init__(self, work: Callable[[TrainingTask], Outcome]) -> None:
+    def __init__(self, work: Callable[[TrainingTask], SuccessT | TrainingFailure]) -> None:
         # Spawned, not forked: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -169,7 +249,7 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(task)
 
-    def answer(self) -> Outcome:
+    def answer(self) -> SuccessT | TrainingFailure:
         """The outcome of its task, once :attr:`pipe` is ready.
 
         Raises:
@@ -177,7 +257,7 @@ class _Worker:
         """
         self.task = None
         try:
-            answer: Outcome | _Raised = self.pipe.recv()
+            answer: SuccessT | TrainingFailure | _Raised = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             return WorkerDied(f"its training process died: {_how(self._process.exitcode)}")
@@ -215,20 +295,22 @@ def _how(exit_code: int | None) -> str:
     return f"{name}{guess}"
 
 
-class TrainingPool:
-    """Worker processes that train proxies, started when there is work. Use it as a context.
+class WorkerPool(Generic[SuccessT]):
+    """Worker processes that train variants, started when there is work. Use it as a context.
 
     Args:
         workers: How many at most.
-        work: What they do with a task; importable by its name.
+        work: What they do with a task; it goes to them pickled.
     """
 
-    def __init__(self, workers: int, work: Callable[[TrainingTask], Outcome] | None = None) -> None:
+    def __init__(
+        self, workers: int, work: Callable[[TrainingTask], SuccessT | TrainingFailure]
+    ) -> None:
         self._size = workers
-        self._work = work or run_task
-        self._workers: list[_Worker] = []
+        self._work = work
+        self._workers: list[_Worker[SuccessT]] = []
 
-    def __enter__(self) -> TrainingPool:
+    def __enter__(self) -> WorkerPool[SuccessT]:
         return self
 
     def __exit__(
@@ -240,7 +322,9 @@ class TrainingPool:
         """End at once, whatever the workers are doing."""
         self._discard(self._workers)
 
-    def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, Outcome]]:
+    def train(
+        self, tasks: Sequence[TrainingTask]
+    ) -> Iterator[tuple[int, SuccessT | TrainingFailure]]:
         """Train all tasks, in this order, as workers become free.
 
         Yields:
@@ -276,7 +360,19 @@ class TrainingPool:
                 self._workers.append(free)
             free.begin(*waiting.popleft())
 
-    def _discard(self, workers: Sequence[_Worker]) -> None:
+    def _discard(self, workers: Sequence[_Worker[SuccessT]]) -> None:
         for worker in list(workers):
             worker.kill()
             self._workers.remove(worker)
+
+
+class TrainingPool(WorkerPool[Trained]):
+    """Worker processes that train on the embedded task.
+
+    Args:
+        workers: How many at most.
+        work: What they do with a task; :func:`run_task` if None.
+    """
+
+    def __init__(self, workers: int, work: Callable[[TrainingTask], Outcome] | None = None) -> None:
+        super().__init__(workers, work or run_task)

@@ -377,12 +377,20 @@ class Space(abc.ABC):
         own: Hashable = None
         for choices in self.encodings(config):
             own = self._identity(choices)
-            for changed in self._changes(choices):
+            for changed in self.changes(choices):
                 found.setdefault(self._identity(changed), changed)
         found.pop(own, None)
         return [self._build(choices) for choices in found.values()]
 
-    def _changes(self, choices: Choices) -> Iterator[Choices]:
+    def holds(self, choices: Choices) -> bool:
+        """Whether choices of all axes keep all rules."""
+        return all(rule.holds(choices) for rule in self.rules)
+
+    def build(self, choices: Choices) -> ModelConfig:
+        """Return the network that valid choices make, canonical; nothing is checked."""
+        return self._build(choices)
+
+    def changes(self, choices: Choices) -> Iterator[Choices]:
         """Valid choices that differ from valid ``choices`` by one change of one axis."""
         for axis in self.axes:
             for value in axis.beside(choices[axis.name]):
@@ -423,7 +431,7 @@ class Space(abc.ABC):
         found: list[Choices] = [
             dict(zip(self._axis, values, strict=True)) for values in itertools.product(*options)
         ]
-        valid = [choices for choices in found if all(rule.holds(choices) for rule in self.rules)]
+        valid = [choices for choices in found if self.holds(choices)]
         if not valid:
             raise InvalidVariant("; ".join(self._broken(found[0])))
         return iter(valid)

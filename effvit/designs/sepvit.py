@@ -24,6 +24,7 @@ have a real pixel at the position, so results do not depend on what the padding 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -67,6 +68,12 @@ from effvit.designs.rules import check_count
 from effvit.designs.tokens import add_mlp_branch
 
 
+@functools.lru_cache(maxsize=4096)
+def _written_out(pattern: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    """Window side of each of ``depth`` blocks that repeat a pattern."""
+    return tuple(pattern[block % len(pattern)] for block in range(depth))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SepViTConfig(MacroConfig):
     """A SepViT, published or not. Defaults are SepViT-T.
@@ -90,8 +97,7 @@ class SepViTConfig(MacroConfig):
 
     def block_windows(self, stage: int) -> tuple[int, ...]:
         """Window side of each block of a stage, the pattern written out."""
-        pattern = self.windows[stage]
-        return tuple(pattern[block % len(pattern)] for block in range(self.depths[stage]))
+        return _written_out(self.windows[stage], self.depths[stage])
 
     def plan(self) -> tuple[StagePlan, ...]:
         """Lay the network out: what each block is, at the design resolution."""
@@ -432,6 +438,14 @@ def _live_in_attention(
 # --- many networks at once ----------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=4096)
+def _window_kinds(pattern: tuple[int, ...], depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Distinct window sides of a stage, ascending, and how many blocks have each."""
+    sides = _written_out(pattern, depth)
+    distinct = tuple(sorted(set(sides)))
+    return distinct, tuple(map(sides.count, distinct))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SepViTColumns(MacroColumns):
     """Many configurations as columns.
@@ -451,20 +465,20 @@ class SepViTColumns(MacroColumns):
         Raises:
             ConfigError: They do not share them.
         """
-        patterns = [
-            [sorted(set(config.block_windows(stage))) for stage in range(STAGES)]
+        kinds = [
+            [_window_kinds(*stage) for stage in zip(config.windows, config.depths, strict=True)]
             for config in configs
         ]
-        kinds = max(len(sides) for stages in patterns for sides in stages)
-        windows = np.empty((len(configs), STAGES, kinds), np.int64)
-        counts = np.zeros_like(windows)
-        for row, (config, stages) in enumerate(zip(configs, patterns, strict=True)):
-            for stage, sides in enumerate(stages):
-                blocks = config.block_windows(stage)
-                windows[row, stage] = sides[0]
-                windows[row, stage, : len(sides)] = sides
-                counts[row, stage, : len(sides)] = [blocks.count(side) for side in sides]
-        return cls(windows=windows, counts=counts, **cls.stacked(configs))
+        most = max(len(sides) for stages in kinds for sides, _ in stages)
+        windows = [
+            [sides + sides[:1] * (most - len(sides)) for sides, _ in stages] for stages in kinds
+        ]
+        counts = [[times + (0,) * (most - len(times)) for _, times in stages] for stages in kinds]
+        return cls(
+            windows=np.array(windows, np.int64),
+            counts=np.array(counts, np.int64),
+            **cls.stacked(configs),
+        )
 
 
 @in_chunks

@@ -57,6 +57,6 @@ class DataSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values; a folder by its whole path."""
         fields = dataclasses.asdict(self)
-        if Path(self.source).exists():
+        if self.source != EMBEDDED and Path(self.source).exists():
             fields["source"] = str(Path(self.source).resolve())
         return fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,7 +19,6 @@ class Variation:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        self._axes = [axis for axis in space.axes if len(axis.values) > 1]
         self._choices: dict[ModelConfig, Choices] = {}
 
     def choices(self, config: ModelConfig) -> Choices:
@@ -34,8 +33,7 @@ class Variation:
 
     def neighbours(self, config: ModelConfig) -> dict[ModelConfig, Choices]:
         """All networks one change of one axis away from a network's :meth:`choices`."""
-        choices = self.choices(config)
-        return self._built(config, [{**choices, **change} for change in self._changes(choices)])
+        return self._built(config, self._space.changes(self.choices(config)))
 
     def crossings(
         self, config: ModelConfig, mate: ModelConfig, count: int, rng: np.random.Generator
@@ -57,19 +55,13 @@ class Variation:
         for toss in rng.random((count, len(differing))) < 0.5:
             taken = [name for name, swap in zip(differing, toss, strict=True) if swap]
             made.append({**one, **{name: other[name] for name in taken}})
-        built = self._built(config, made)
+        built = self._built(config, filter(self._space.holds, made))
         built.pop(mate, None)
         return built
 
-    def _changes(self, choices: Choices) -> Iterator[dict[str, Value]]:
-        for axis in self._axes:
-            for value in axis.beside(choices[axis.name]):
-                yield {axis.name: value}
-
-    def _built(self, parent: ModelConfig, made: Sequence[Choices]) -> dict[ModelConfig, Choices]:
+    def _built(self, parent: ModelConfig, valid: Iterable[Choices]) -> dict[ModelConfig, Choices]:
         found: dict[ModelConfig, Choices] = {}
-        for choices in made:
-            if all(rule.holds(choices) for rule in self._space.rules):
-                found.setdefault(self._space.decode(self.parameters(choices)), choices)
+        for choices in valid:
+            found.setdefault(self._space.build(choices), choices)
         found.pop(parent, None)
         return found

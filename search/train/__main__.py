@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import shlex
 import signal
 import sys
@@ -30,6 +29,19 @@ from search.settings import SETTINGS
 from search.storage import lock_folder
 from search.train.brief import as_trained
 from search.train.final import RESULT, final_test, read_result
+from search.train.options import (
+    ChangeOption,
+    ClassesOption,
+    DataOption,
+    DataRootOption,
+    EpochsOption,
+    SubsetOption,
+    TestPartOption,
+    TrainPartOption,
+    ValidationOption,
+    ValidationPartOption,
+    changed,
+)
 from search.train.processes import Group, own_cores, process_group
 from search.train.progress import TrainingProgress
 from search.train.recipe import RECIPES, SMALL, Recipe, named_recipe, recipe_for
@@ -53,31 +65,23 @@ def train(
     folder: Annotated[Path | None, typer.Argument(help="Folder of a run, with --trial.")] = None,
     trial: Annotated[int | None, typer.Option(min=0, help="Number of the trial.")] = None,
     model: Annotated[str | None, typer.Option(help="A published model, not a trial.")] = None,
-    data: Annotated[
-        str, typer.Option(help="digits, a folder, a tar file, or SCHEME/NAME as timm has it.")
-    ] = EMBEDDED,
-    data_root: Annotated[str | None, typer.Option(help="Folder of a scheme's files.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Use the first so many classes.")] = None,
-    subset: Annotated[float, typer.Option(help="Training images: share, or number.")] = 1.0,
-    validation: Annotated[
-        float, typer.Option(help="Share of training images for validation, where there is none.")
-    ] = VALIDATION_SHARE,
-    train_part: Annotated[str | None, typer.Option(help="Name of its training part.")] = None,
-    validation_part: Annotated[
-        str | None, typer.Option(help="Name of its validation part.")
-    ] = None,
-    test_part: Annotated[str | None, typer.Option(help="Name of its test part.")] = None,
+    data: DataOption = EMBEDDED,
+    data_root: DataRootOption = None,
+    classes: ClassesOption = None,
+    subset: SubsetOption = 1.0,
+    validation: ValidationOption = VALIDATION_SHARE,
+    train_part: TrainPartOption = None,
+    validation_part: ValidationPartOption = None,
+    test_part: TestPartOption = None,
     resolution: Annotated[
         str | None, typer.Option(help="Images, such as 224 [the network's design].")
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(RECIPES)} [by the network].")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    epochs: EpochsOption = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Another field of the recipe: NAME=VALUE.")
-    ] = None,
+    change: ChangeOption = None,
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="Images that fit into memory at once [all].")
     ] = None,
@@ -166,25 +170,7 @@ def _recipe(
         chosen = chosen.shortened(epochs)
     if batch is not None:
         chosen = dataclasses.replace(chosen, batch=batch)
-    fields = dict(_change(text, chosen) for text in changes)
-    return dataclasses.replace(chosen, **fields)
-
-
-def _change(text: str, recipe: Recipe) -> tuple[str, Any]:
-    """Read ``name=value``; the value is of the kind that the field has, or ``none``."""
-    name, equals, value = text.partition("=")
-    known = recipe.to_dict()
-    if name not in known:
-        raise unknown_name("recipe field", name, known)
-    try:
-        read = None if value.lower() == "none" else json.loads(value)
-    except ValueError:
-        read = value
-    was = known[name]
-    numbers = isinstance(was, int | float) and isinstance(read, int | float)
-    if not equals or not (numbers or was is None or read is None or type(read) is type(was)):
-        raise ConfigError(f"--set takes NAME=VALUE, such as {name}={json.dumps(was)}; got {text!r}")
-    return name, tuple(read) if isinstance(read, list) else read
+    return changed(chosen, changes)
 
 
 def _precision(name: str | None, group: Group) -> Precision:
