@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effvit import ConfigError, ModelConfig, model_cost, model_costs
+from search.proxy_scaling import cells_meet, proxy_config
 from spaces.space import Space
 
 POOL = 768
@@ -32,39 +33,51 @@ class BalancedSampler:
         seed: Same seed, same draws.
         pool: Size of the pool.
         max_macs: Budget that all keep, if any.
+        learn: Whether only variants are drawn that can learn the relation.
 
     Raises:
-        ConfigError: No variant of as many draws as the pool is large keeps the budget.
+        ConfigError: No variant of as many draws as the pool is large is one to draw.
     """
 
     def __init__(
-        self, space: Space, seed: int, pool: int = POOL, max_macs: float | None = None
+        self,
+        space: Space,
+        seed: int,
+        pool: int = POOL,
+        max_macs: float | None = None,
+        *,
+        learn: bool = False,
     ) -> None:
         self._rng = np.random.default_rng((seed, 11))
         self._limit = math.inf if max_macs is None else max_macs
+        self._learn = learn
         self.pool = self._drawn(space, pool)
         macs = np.log(model_costs(self.pool).macs.astype(np.float64))
         self._members = [np.flatnonzero(_bin(macs) == index) for index in range(BINS)]
 
     def fits(self, config: ModelConfig) -> bool:
-        """Whether a variant keeps the budget."""
-        return bool(model_cost(config).macs <= self._limit)
+        """Whether a variant is one that may be drawn."""
+        return bool(model_cost(config).macs <= self._limit) and self._learns(config)
+
+    def _learns(self, config: ModelConfig) -> bool:
+        return not self._learn or learns(config)
 
     def _drawn(self, space: Space, count: int) -> list[ModelConfig]:
-        """Draw distinct variants within the budget, until there are enough or few are left."""
+        """Draw distinct variants that fit, until there are enough or few are left."""
         found: dict[str, ModelConfig] = {}
         for _ in range(MAX_ROUNDS):
             drawn = space.sample_many(self._rng, count)
             macs = model_costs(drawn).macs
             for config, cost in zip(drawn, macs, strict=True):
-                if cost <= self._limit:
+                if cost <= self._limit and self._learns(config):
                     found.setdefault(config.variant_id, config)
             if len(found) >= count or not found:
                 break
         if not found:
+            also = " and can learn the relation" if self._learn else ""
             raise ConfigError(
-                f"none of {count} variants drawn of space {space.name} keeps {self._limit:g} MACs: "
-                "allow more"
+                f"none of {count} variants drawn of space {space.name} keeps {self._limit:g} MACs"
+                f"{also}: allow more"
             )
         return list(found.values())[:count]
 
@@ -87,8 +100,13 @@ def _bin(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return numbers
 
 
+def learns(config: ModelConfig) -> bool:
+    """Whether a variant can learn the relation: its distant cells meet."""
+    return cells_meet(proxy_config(config))
+
+
 def smallest(configs: Sequence[ModelConfig], space: Space) -> ModelConfig:
-    """Find the network with the fewest MACs, of equals with the fewest parameters.
+    """Find the network with the fewest MACs that learns, of equals with the fewest parameters.
 
     From the smallest of ``configs`` on, it goes to the smallest neighbour until none is smaller.
     """
@@ -101,9 +119,9 @@ def largest(configs: Sequence[ModelConfig], space: Space) -> ModelConfig:
 
 
 def _extreme(configs: Sequence[ModelConfig], space: Space, sign: int) -> ModelConfig:
-    best, cost = _least(configs, sign)
+    best, cost = _least(list(filter(learns, configs)), sign)
     while True:
-        near, near_cost = _least(space.neighbours(best), sign)
+        near, near_cost = _least([best, *filter(learns, space.neighbours(best))], sign)
         if near_cost >= cost:
             return best
         best, cost = near, near_cost

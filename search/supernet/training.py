@@ -1,9 +1,15 @@
-"""Training the shared weights: a few variants a step, of all sizes, each on canvases of its own.
+"""Training the shared weights: first the largest variant, then a few of all sizes a step.
 
-The sandwich rule (arXiv 1903.05134, section 3.2): among a step's variants is the smallest or the
-largest, in turn; the others are drawn balanced over MACs (:mod:`search.supernet.sampling`), so that
-weights of small variants are not those that larger ones left. Their gradients are averaged. There
-is no in-place distillation: every cell is labelled, and nothing measured here says that it helps.
+The largest is trained alone until it has found the relation, as in progressive shrinking (Cai et
+al., Once-for-all, arXiv 1908.09791, section 3): many variants at once, from random weights, do not
+find it. Then follows the sandwich rule (arXiv 1903.05134, section 3.2): among a step's variants is
+the smallest or the largest, in turn; the others are drawn balanced over MACs
+(:mod:`search.supernet.sampling`), so that weights of small variants are not those that larger ones
+left. Each has canvases of its own, their gradients are averaged. There is no in-place distillation:
+every cell is labelled, and nothing measured here says that it helps.
+
+Variants whose cells never meet are not trained: they cannot learn the relation, and what they do
+to the shared weights instead keeps the others from it.
 """
 
 from __future__ import annotations
@@ -11,14 +17,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from effvit import ConfigError, ModelConfig, model_cost
+from search.digits import Canvases
 from search.proxy import (
     BETAS,
     CLIP,
@@ -36,7 +46,7 @@ from spaces.space import Space
 
 RECIPE = ProxyRecipe(
     name="supernet",
-    steps=1000,
+    steps=500,
     batch=12,
     first_cues=(3, 4),
     first_share=0.35,
@@ -51,6 +61,15 @@ Whether these are enough is for :func:`search.supernet.trainer.check` to say.
 PATHS = 3
 """Variants a step, one of them the smallest or the largest."""
 
+ALONE_SHARE = 0.4
+"""Share of the steps, at most, that the largest variant is trained alone, which is until
+
+the mean of its relation term over the last :data:`FOUND_STEPS` steps is below :data:`FOUND_LOSS`.
+"""
+
+FOUND_STEPS, FOUND_LOSS = 20, 0.2
+"""Chance is 0.69 nats."""
+
 WIDEST_OF = 8
 """Variants of the pool which, with the extremes and the published, say how wide tensors are."""
 
@@ -60,8 +79,8 @@ class Paths:
     """Which variants train the weights.
 
     Attributes:
-        smallest, largest: By MACs, of those that keep the budget.
-        sampler: Draws the others.
+        smallest, largest: By MACs, of those that keep the budget; the smallest's cells meet.
+        sampler: Draws the others, whose cells meet.
         shaping: Scaled variants as wide as any of the space.
     """
 
@@ -79,7 +98,7 @@ class Paths:
             seed: Of the draws.
             max_macs: Budget of the variants that are trained, if any.
         """
-        sampler = BalancedSampler(space, seed, max_macs=max_macs)
+        sampler = BalancedSampler(space, seed, max_macs=max_macs, learn=True)
         pool = sampler.pool
         low, high = smallest(pool, space), largest(pool, space)
         shaping = [low, high, *space.published().values(), *pool[:WIDEST_OF]]
@@ -135,29 +154,67 @@ def train_supernet(
         )
     weights = SharedWeights(paths.shaping, seed)
     optimizer = _Optimizer(weights, recipe)
+    beginning = _Beginning(round(ALONE_SHARE * recipe.steps))
+    several = paths.steps()
     with torch_threads(threads):
-        steps = zip(batches(recipe, seed), paths.steps(), strict=False)
-        for step, ((part, chosen), configs) in enumerate(steps):
+        for step, (part, chosen) in enumerate(batches(recipe, seed)):
+            configs = (paths.largest,) if beginning.goes_on else next(several)
             optimizer.begin()
-            size = recipe.batch // PATHS
-            for number, config in enumerate(configs):
-                own = chosen[number * size : (number + 1) * size]
-                scaled = proxy_config(config)
-                # Gradients of variants add up; each loss is a mean over its own canvases.
-                outputs = functional_call(
-                    skeleton(scaled), weights.slices(scaled), (as_input(part.images[own]),)
-                )
-                relation, recognition = losses(
-                    outputs.flatten(0, 1), part, own, recipe.label_smoothing
-                )
-                loss: Tensor = (relation + recipe.recognition_weight * recognition) / PATHS
-                if not math.isfinite(loss.item()):
-                    raise ProxyFailed(f"loss is {loss.item()} at step {step} of {recipe.steps}")
-                loss.backward()
+            relation = _add_gradients(weights, configs, recipe, part, chosen)
+            if not math.isfinite(relation):
+                raise ProxyFailed(f"loss is {relation} at step {step} of {recipe.steps}")
+            beginning.saw(relation)
             optimizer.step(recipe.rate(step))
             if after_step is not None:
                 after_step(step + 1)
     return Trained(weights, frozenset(optimizer.known))
+
+
+def _add_gradients(
+    weights: SharedWeights,
+    configs: Sequence[ModelConfig],
+    recipe: ProxyRecipe,
+    part: Canvases,
+    chosen: NDArray[np.int64],
+) -> float:
+    """Add up gradients of variants, each on its share of a step's canvases.
+
+    Returns:
+        Mean of their relation terms; no finite number where any loss is none.
+    """
+    means = []
+    for config, own in zip(configs, np.split(chosen, len(configs)), strict=True):
+        scaled = proxy_config(config)
+        images = as_input(part.images[own])
+        outputs = functional_call(skeleton(scaled), weights.slices(scaled), (images,))
+        relation, recognition = losses(outputs.flatten(0, 1), part, own, recipe.label_smoothing)
+        loss: Tensor = (relation + recipe.recognition_weight * recognition) / len(configs)
+        loss.backward()
+        means.append(relation.item() if math.isfinite(loss.item()) else math.nan)
+    return float(np.mean(means))
+
+
+class _Beginning:
+    """The part of a training in which the largest variant is alone.
+
+    Attributes:
+        goes_on: Whether the next step belongs to it.
+
+    Args:
+        limit: Steps that it lasts at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._last: deque[float] = deque(maxlen=FOUND_STEPS)
+        self.goes_on = limit > 0
+
+    def saw(self, relation: float) -> None:
+        """Take in the relation term of a step."""
+        self._left -= 1
+        self._last.append(relation)
+        found = len(self._last) == FOUND_STEPS and np.mean(self._last) < FOUND_LOSS
+        self.goes_on = self.goes_on and self._left > 0 and not found
 
 
 class _Optimizer:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from effvit import ConfigError, model_cost
-from search.supernet.sampling import BINS, BalancedSampler, largest, smallest
+from search.supernet.sampling import BINS, BalancedSampler, largest, learns, smallest
 from spaces import get_space
 
 POOL = 200
@@ -47,11 +47,22 @@ def test_a_budget_that_nothing_keeps_is_refused() -> None:
         BalancedSampler(get_space("sepvit"), 0, 20, max_macs=1e3)
 
 
-def test_no_neighbour_of_the_extremes_is_more_extreme() -> None:
-    space = get_space("mobilevitv2")
+def test_variants_that_cannot_learn_are_left_out_on_demand() -> None:
+    space = get_space("sepvit")
+    assert not all(map(learns, BalancedSampler(space, 0, POOL).pool))
+    sampler = BalancedSampler(space, 0, POOL, learn=True)
+    assert all(map(learns, sampler.pool))
+    assert all(map(sampler.fits, sampler.pool))
+
+
+@pytest.mark.parametrize("name", ["sepvit", "mobilevitv2"])
+def test_no_neighbour_of_the_extremes_is_more_extreme(name: str) -> None:
+    space = get_space(name)
     pool = space.sample_many(np.random.default_rng(0), 20)
     low, high = smallest(pool, space), largest(pool, space)
-    assert all(model_cost(c).macs >= model_cost(low).macs for c in [*pool, *space.neighbours(low)])
-    assert all(
-        model_cost(c).macs <= model_cost(high).macs for c in [*pool, *space.neighbours(high)]
+    smaller, larger = (
+        [c for c in [*pool, *space.neighbours(extreme)] if learns(c)] for extreme in (low, high)
     )
+    assert learns(low)
+    assert all(model_cost(c).macs >= model_cost(low).macs for c in smaller)
+    assert all(model_cost(c).macs <= model_cost(high).macs for c in larger)

@@ -15,13 +15,21 @@ from search.proxy_scaling import proxy_config
 from search.supernet.inheriting import CANVASES
 from search.supernet.store import Identity, save
 from search.supernet.supernet import FILE, Supernet, agreement
-from search.supernet.training import PATHS, Paths, Trained, train_supernet
+from search.supernet.training import (
+    FOUND_LOSS,
+    FOUND_STEPS,
+    PATHS,
+    Paths,
+    Trained,
+    _Beginning,
+    train_supernet,
+)
 from search.supernet.weights import SharedWeights
 from spaces.sepvit import SepViTSpace
 
 pytestmark = pytest.mark.slow  # networks are trained
 
-RECIPE = ProxyRecipe(name="tiny", steps=3, batch=PATHS, evaluation_canvases=4)
+RECIPE = ProxyRecipe(name="tiny", steps=5, batch=PATHS, evaluation_canvases=4)
 
 
 @functools.cache
@@ -82,6 +90,17 @@ def test_each_step_has_an_extreme_in_turn() -> None:
     assert first[0] == third[0] == paths().largest
     assert second[0] == paths().smallest
     assert len(first) == PATHS
+
+
+def test_the_largest_is_alone_until_it_has_found_the_relation() -> None:
+    found, lost = _Beginning(2 * FOUND_STEPS), _Beginning(2 * FOUND_STEPS)
+    lasted = {found: 0, lost: 0}
+    for beginning, relation in ((found, FOUND_LOSS / 2), (lost, 2 * FOUND_LOSS)):
+        while beginning.goes_on:
+            beginning.saw(relation)
+            lasted[beginning] += 1
+    assert lasted == {found: FOUND_STEPS, lost: 2 * FOUND_STEPS}
+    assert not _Beginning(0).goes_on
 
 
 def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest() -> None:
