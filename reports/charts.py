@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ Chart = dict[str, Any]
 
 HOVER_COLUMNS = 46
 """Characters in a line of a hover label, so that it fits a telephone."""
+
+
+LABEL_COLUMNS = 56
+"""Characters in a line of an axis' label."""
 
 
 def plane_chart(plane: Plane, hovers: Mapping[int, str]) -> Chart:
@@ -51,8 +56,10 @@ def plane_chart(plane: Plane, hovers: Mapping[int, str]) -> Chart:
         }  # fmt: skip
         _add_points(figure, points, label, marker, hovers, bars=True)
     _add_published(figure, plane)
-    figure.update_xaxes(_axis(plane.x, plane.x_limits, logarithmic=True))
-    figure.update_yaxes(_axis(plane.y, plane.y_limits, logarithmic=plane.y_logarithmic))
+    figure.update_xaxes(_axis(plane.x, plane.x_label, plane.x_limits, logarithmic=True))
+    figure.update_yaxes(
+        _axis(plane.y, plane.y_label, plane.y_limits, logarithmic=plane.y_logarithmic)
+    )
     return _json(figure)
 
 
@@ -136,6 +143,8 @@ def _measures(row: Trial | Finalist) -> list[str]:
 
 def _effort(row: Trial | Finalist) -> str:
     """What stands behind an accuracy."""
+    if isinstance(row, Finalist) and math.isnan(row.found):
+        return "one seed" if row.seeds == 1 else f"mean of {row.seeds:.0f} seeds"
     if isinstance(row, Finalist):
         return f"found by {row.found:.0f} of {row.seeds:.0f} seeds"
     return "relation not found" if row.relation_found is False else "one seed"
@@ -182,13 +191,16 @@ def _layout() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _axis(column: str, limits: tuple[float, float], *, logarithmic: bool) -> dict[str, Any]:
+def _axis(
+    column: str, label: str, limits: tuple[float, float], *, logarithmic: bool
+) -> dict[str, Any]:
     quantity = QUANTITIES[column]
+    text = "<br>".join(map(html.escape, textwrap.wrap(label, LABEL_COLUMNS)))
     if not logarithmic:
-        return {"title": {"text": quantity.label}, "range": list(limits)}
+        return {"title": {"text": text}, "range": list(limits)}
     ticks = findings.log_ticks(*limits)
     return {
-        "title": {"text": quantity.label, "standoff": 8},
+        "title": {"text": text, "standoff": 8},
         "type": "log",
         "range": [math.log10(limit) for limit in limits],
         "tickvals": ticks,

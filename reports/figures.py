@@ -55,6 +55,9 @@ MARGIN = 0.012
 TITLE_WIDTH, SUBTITLE_WIDTH = 56, 92
 """Characters in a line of a figure of width ``SIZE[0]``."""
 
+Y_LABEL_WIDTH = 50
+"""Characters in a line of the vertical axis' label."""
+
 LEADER = 1.3
 """A name farther from its point than this many of its heights gets a line to it."""
 
@@ -145,8 +148,8 @@ def _scale(axes: Axes, plane: Plane) -> None:
         axes.set_yscale("log")
         _logarithmic(axes.yaxis, plane.y, plane.y_limits)
     _logarithmic(axes.xaxis, plane.x, plane.x_limits)
-    axes.set_xlabel(QUANTITIES[plane.x].label)
-    axes.set_ylabel(QUANTITIES[plane.y].label)
+    axes.set_xlabel(plane.x_label)
+    axes.set_ylabel(_balanced(plane.y_label, Y_LABEL_WIDTH))
 
 
 def _logarithmic(axis: Any, column: str, limits: tuple[float, float]) -> None:  # noqa: ANN401 - matplotlib is untyped here

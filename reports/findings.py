@@ -68,7 +68,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "macs": Quantity("MACs", "multiply-accumulates (MACs)", "G", 1e9),
     "params": Quantity("parameters", "parameters", "M", 1e6),
     "latency_ms": Quantity("latency", "latency", "ms", 1.0),
-    "accuracy": Quantity("accuracy", "proxy accuracy (validation digits)", "", 1.0),
+    "accuracy": Quantity("accuracy", "proxy accuracy", "", 1.0),
 }
 
 
@@ -155,6 +155,15 @@ def _costs(variant: Trial | Finalist, objectives: Mapping[str, str]) -> list[flo
 def completed(run: Run) -> tuple[Trial, ...]:
     """Trials that were measured."""
     return tuple(trial for trial in run.trials if trial.state == "complete")
+
+
+def has_relation(run: Run) -> bool:
+    """Whether variants were trained on a task with a relation, as the embedded one is.
+
+    A run without any measured variant is taken for one.
+    """
+    rows: tuple[Trial | Finalist, ...] = (*completed(run), *run.finalists)
+    return not rows or any(not math.isnan(row.relation) for row in rows)
 
 
 class Variant(NamedTuple):
@@ -332,6 +341,7 @@ class Plane(NamedTuple):
 
     Attributes:
         x, y: Record columns on the axes.
+        x_label, y_label: What the axes are called.
         trials: At the search budget; without those that are among the finalists.
         finalists: At the full budget, with intervals.
         front: The step line: of the finalists on the front (without finalists: of the trials)
@@ -343,6 +353,8 @@ class Plane(NamedTuple):
 
     x: str
     y: str
+    x_label: str
+    y_label: str
     title: str
     subtitle: str
     trials: tuple[Point, ...]
@@ -406,6 +418,8 @@ def _plane(run: Run, x: str, y: str) -> Plane:
     return Plane(
         x=x,
         y=y,
+        x_label=QUANTITIES[x].label,
+        y_label=run.settings.proxy.accuracy if y == "accuracy" else QUANTITIES[y].label,
         title=_tau_title(points) if y == "latency_ms" else _front_title(front, x, not finalists),
         subtitle=conditions(run.settings),
         trials=trials,

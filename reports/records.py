@@ -21,6 +21,9 @@ from typing import Any, Literal, TypeVar
 SETTINGS, TRIALS, PARETO, IMPORTANCE = "settings.json", "trials.csv", "pareto.csv", "importance.csv"
 AXIS_PREFIX = "axis_"
 
+DIGITS_ACCURACY = "proxy accuracy (validation digits)"
+"""What accuracies of runs are called that do not say: those trained on the embedded digits."""
+
 State = Literal["complete", "failed", "infeasible", "pruned", "interrupted"]
 """Measured; failed with a reason; over a budget, hence not trained; trained in part; cut off."""
 
@@ -54,10 +57,15 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """What the accuracy axis measures, and what it can and cannot tell apart."""
+    """What the accuracy axis measures, and what it can and cannot tell apart.
+
+    Attributes:
+        accuracy: What an axis of accuracies is called.
+    """
 
     name: str
     description: str
+    accuracy: str
     search_recipe: Mapping[str, Any]
     final_recipe: Mapping[str, Any]
     resolves: tuple[str, ...]
@@ -120,7 +128,8 @@ class Trial:
         latency_ratio: To the reference network measured beside it.
         latency_source: ``measured`` or ``predicted``, empty without a latency.
         latency_predicted_ms: NaN where nothing was predicted.
-        accuracy, relation, recognition, hypervolume: Shares, 0 to 1.
+        accuracy, relation, recognition, hypervolume: Shares, 0 to 1. Relation and recognition are
+            of the embedded task; NaN, like ``relation_found`` None, of any other.
         axes: Value by axis name, as written. extra: Columns this version does not know.
         config: The variant's configuration as JSON.
     """
@@ -166,7 +175,7 @@ class Finalist:
         accuracy: Mean over seeds; ``_sd`` its standard deviation between seeds, ``_low`` and
             ``_high`` the 95 % interval of the mean.
         latency_source, latency_predicted_ms: As in :class:`Trial`.
-        found: Seeds, of ``seeds``, that found the relation.
+        found: Seeds, of ``seeds``, that found the relation; NaN where the task has none.
         on_front: Whether the variant is still not dominated.
     """
 
@@ -553,6 +562,7 @@ def _proxy(keys: _Keys) -> Proxy:
     return Proxy(
         name=keys.take("name", str),
         description=keys.take("description", str),
+        accuracy=keys.optional("accuracy", str) or DIGITS_ACCURACY,
         search_recipe=keys.take("search_recipe", dict),
         final_recipe=keys.take("final_recipe", dict),
         resolves=keys.texts("resolves"),

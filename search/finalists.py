@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -67,17 +68,29 @@ class Score:
     test_accuracy: float
 
 
-def _key(number: int, seed: int, recipe: TrainingRecipe) -> str:
-    return f"final:{number}:{seed}:{recipe.name}:{training_length(recipe)}"
-
-
 class FinalRound:
     """Trains the finalists; what has been trained is kept in the study, so it resumes."""
 
-    def __init__(self, study: optuna.Study, recipe: TrainingRecipe, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        recipe: TrainingRecipe,
+        seeds: Sequence[int],
+        test_part: str | None = None,
+    ) -> None:
+        """Prepare the round.
+
+        Args:
+            study: The run's study.
+            recipe: How finalists are trained.
+            seeds: Each of them is trained with each of these.
+            test_part: Name of the data set's test part, where it is not the usual one. It may
+                change when a run is resumed, since trials do not depend on it.
+        """
         self._study = study
         self._recipe = recipe
         self._seeds = tuple(seeds)
+        self._test_part = test_part
 
     def missing(self, finalists: Sequence[TrialRecord]) -> list[tuple[TrialRecord, int]]:
         """Pairs of finalist and seed that are not trained yet, the longest first."""
@@ -86,7 +99,7 @@ class FinalRound:
             (record, seed)
             for record in finalists
             for seed in self._seeds
-            if _key(record.number, seed, self._recipe) not in known
+            if self._key(record.number, seed) not in known
         ]
         return sorted(pairs, key=lambda pair: -(pair[0].macs or 0))
 
@@ -101,17 +114,30 @@ class FinalRound:
         tasks = [TrainingTask(r.model_config, self._recipe, seed, final=True) for r, seed in pairs]
         for index, outcome in train_insistently(pool, tasks):
             record, seed = pairs[index]
-            key = _key(record.number, seed, self._recipe)
+            key = self._key(record.number, seed)
             self._study.set_user_attr(key, _as_attribute(outcome))
             after_training()
 
     def scores(self, record: TrialRecord) -> list[Score]:
         """Scores of a finalist, seed by seed."""
         found = (
-            self._study.user_attrs.get(_key(record.number, seed, self._recipe), {})
-            for seed in self._seeds
+            self._study.user_attrs.get(self._key(record.number, seed), {}) for seed in self._seeds
         )
         return [Score(**values) for values in found if "accuracy" in values]
+
+    def failures(self, finalists: Sequence[TrialRecord]) -> Counter[str]:
+        """Reasons of trainings that gave no result, and how often each occurred."""
+        found = (
+            self._study.user_attrs.get(self._key(record.number, seed), {})
+            for record in finalists
+            for seed in self._seeds
+        )
+        return Counter(values["reason"] for values in found if "reason" in values)
+
+    def _key(self, number: int, seed: int) -> str:
+        """Attribute of the study that holds what a training reached."""
+        key = f"final:{number}:{seed}:{self._recipe.name}:{training_length(self._recipe)}"
+        return key if self._test_part is None else f"{key}:{self._test_part}"
 
     def rows(self, finalists: Sequence[TrialRecord], scale: Scale) -> list[dict[str, Any]]:
         """Rows of ``pareto.csv``, cheapest first; ``on_front`` by the means over seeds."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
-import importlib.metadata
-import shlex
 import subprocess
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import optuna
@@ -23,11 +21,16 @@ from rich.markup import escape
 
 from effvit import ConfigError, ModelConfig, model_cost, model_costs
 from effvit.console import BAD_INPUT, one_line_errors, readable, stderr
-from search import proxy
+from search.axis import Axis, AxisOptions, choose_axis
+from search.data_proxy import ImageWork
+from search.datasets import EMBEDDED, DataSettings
+from search.datasets.settings import VALIDATION_SHARE
+from search.document import command_line, document
 from search.engine import Search
-from search.environment import available_cores, checked_device, device_name, environment
+from search.environment import available_cores, checked_device, device_name
 from search.fidelities import FIDELITIES, check_fidelities
 from search.finalists import FinalRound, pareto_entries, select_finalists
+from search.importance import importances
 from search.latency import LatencyMeter, LatencyProtocol
 from search.latency.source import (
     PREDICTED,
@@ -38,16 +41,15 @@ from search.latency.source import (
     read_copy,
 )
 from search.latency.store import TableKey
+from search.messages import announce, announce_left_out, print_front
 from search.progress import Progress
-from search.proxy_scaling import family_steps
-from search.proxy_statement import statement
+from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
 from search.remeasure import FrontMeter, describe_errors
 from search.samplers import SAMPLERS, quiet_optuna, within
 from search.samplers.choice import AUTO, choose_sampler
 from search.settings import (
-    OBJECTIVES,
     SETTINGS,
     Calibration,
     Proxy,
@@ -59,9 +61,20 @@ from search.storage import lock_folder, open_study
 from search.supernet.supernet import FILE as SUPERNET_FILE
 from search.supernet.supernet import Supernet
 from search.supernet.trainer import InheritingTrainer, check, supernet_progress
-from search.workers import Trainer, TrainingPool
+from search.train.options import (
+    ChangeOption,
+    ClassesOption,
+    DataOption,
+    DataRootOption,
+    SubsetOption,
+    TestPartOption,
+    TrainPartOption,
+    ValidationOption,
+    ValidationPartOption,
+)
+from search.workers import AnyTrainer, Trainer, TrainingPool, WorkerPool
 from spaces import get_space
-from spaces.space import InvalidVariant, Space
+from spaces.space import Space
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -121,6 +134,27 @@ def run(
             "of one supernet, which is trained first. Finalists are trained in any case.",
         ),
     ] = Proxy.TRAINING,
+    data: DataOption = EMBEDDED,
+    data_root: DataRootOption = None,
+    classes: ClassesOption = None,
+    subset: SubsetOption = 1.0,
+    validation: ValidationOption = VALIDATION_SHARE,
+    train_part: TrainPartOption = None,
+    validation_part: ValidationPartOption = None,
+    test_part: TestPartOption = None,
+    data_resolution: Annotated[
+        str | None, typer.Option(help="Of the images of --data, such as 64 [64].")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="With --data, as search.train names recipes [small].")
+    ] = None,
+    change: ChangeOption = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="With --data, for each trial [by its size].")
+    ] = None,
+    final_epochs: Annotated[
+        int | None, typer.Option(min=1, help="With --data, for the finalists [by its size].")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that train side by side [all cores].")
     ] = None,
@@ -145,7 +179,6 @@ def run(
     The same command on the same folder goes on where it stopped; more --trials extend a run.
     """
     searched = get_space(space, resolution)
-    family = searched.unrank(0).family
     folder = out or Path("runs") / space
     saved = read_saved(folder)
     check_fidelities(fidelities)
@@ -154,11 +187,35 @@ def run(
             f"a supernet trains no variants: --proxy supernet needs --fidelities full, "
             f"got {fidelities!r}"
         )
-    recipe = _recipe(proxy.SEARCH, family, steps)
-    chosen = choose_sampler(sampler, trials, recipe.steps, saved["identity"] if saved else None)
+    images = DataSettings(
+        source=data,
+        root=data_root,
+        classes=classes,
+        subset=subset,
+        validation=validation,
+        train_part=train_part,
+        validation_part=validation_part,
+        test_part=test_part,
+    )
+    options = AxisOptions(
+        data=images,
+        proxy=by,
+        fidelities=fidelities,
+        steps=steps,
+        final_steps=final_steps,
+        resolution=data_resolution,
+        recipe=recipe,
+        changes=change or (),
+        epochs=epochs,
+        final_epochs=final_epochs,
+    )
+    axis = choose_axis(searched, options)
+    chosen = choose_sampler(sampler, trials, axis.steps, saved["identity"] if saved else None)
     settings = RunSettings(
         space=space,
         resolution=searched.resolution,
+        data=axis.data,
+        data_resolution=axis.resolution,
         seed=seed,
         sampler=chosen.name,
         sampler_reason=chosen.reason,
@@ -166,8 +223,8 @@ def run(
         device=checked_device(device),
         threads=threads or available_cores(),
         latency=LatencyProtocol(batch=batch),
-        search_recipe=recipe,
-        final_recipe=_recipe(proxy.FULL, family, final_steps),
+        search_recipe=axis.search_recipe,
+        final_recipe=axis.final_recipe,
         trials=trials,
         workers=workers or available_cores(),
         finalists=finalists,
@@ -182,7 +239,7 @@ def run(
     try:
         _check_budgets(searched, settings)
         with lock_folder(folder):
-            _run(settings, searched, folder, Console(highlight=False, soft_wrap=True))
+            _run(settings, searched, axis, folder, Console(highlight=False, soft_wrap=True))
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -193,12 +250,6 @@ def run(
     except KeyboardInterrupt:
         stderr().print("stopped; the same command goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _recipe(recipe: proxy.ProxyRecipe, family: str, steps: int | None) -> proxy.ProxyRecipe:
-    """The recipe with so many steps, or as many as the family needs; it must have a rule."""
-    needed = family_steps(family, recipe.steps)
-    return dataclasses.replace(recipe, steps=steps or needed)
 
 
 def _check_budgets(space: Space, settings: RunSettings) -> None:
@@ -231,7 +282,7 @@ def _smallest(configs: Sequence[ModelConfig]) -> ModelConfig:
     return configs[int(np.lexsort((costs.params, costs.macs))[0])]
 
 
-def _run(settings: RunSettings, space: Space, folder: Path, console: Console) -> None:
+def _run(settings: RunSettings, space: Space, axis: Axis, folder: Path, console: Console) -> None:
     quiet_optuna()
     torch.set_num_threads(settings.threads)
     saved = read_saved(folder)
@@ -249,21 +300,25 @@ def _run(settings: RunSettings, space: Space, folder: Path, console: Console) ->
         if saved is None:
             copy_table(_table_key(settings), folder)
         predicting = PredictingMeter(read_copy(folder), meter, calibration.reference_ms)
-    run_key = {"identity": settings.identity(), "calibration": dataclasses.asdict(calibration)}
+    # Of a run that goes on, as it was written: an older version's says less.
+    identity = settings.identity() if saved is None else saved["identity"]
+    run_key = {"identity": identity, "calibration": dataclasses.asdict(calibration)}
     if saved is None:
-        document = _document(settings, space, calibration, predicting)
-        write_json(folder / SETTINGS, {**document, **run_key})
+        described = document(settings, space, axis.statement, calibration, predicting)
+        write_json(folder / SETTINGS, {**described, **run_key})
     study, cut = open_study(folder, settings.storage, run_key)
     if saved is not None:
-        write_json(folder / SETTINGS, {**saved, "trials": settings.trials, "command": _command()})
+        write_json(
+            folder / SETTINGS, {**saved, "trials": settings.trials, "command": command_line()}
+        )
     if cut:
         console.print(f"cut {cut} bytes of an unfinished line off the study: the last stop's")
-    _announce(console, settings, space, folder, resumed=saved is not None)
+    announce(console, settings, space, axis, folder, resumed=saved is not None)
     if predicting is not None:
         console.print(predicting.describe())
     search = Search(settings, space, study, predicting or meter, folder)
     front_meter = FrontMeter(study, search.records, meter, settings.budgets.max_latency_ms)
-    _announce_left_out(console, space, search)
+    announce_left_out(console, space, search)
     _search_and_report(
         settings, space, search, study, front_meter, calibration.scale, folder, console
     )
@@ -284,10 +339,8 @@ def _search_and_report(
         write_trials(folder / "trials.csv", records, scale)
         return records
 
-    with TrainingPool(settings.workers) as pool:
-        trainer: Trainer = pool
-        if settings.proxy == Proxy.SUPERNET.value and search.finished < settings.trials:
-            trainer = _inheriting(settings, space, pool, folder, console)
+    needed = search.finished < settings.trials
+    with _trainers(settings, space, folder, console, needed=needed) as (trainer, pool):
         with Progress(console, scale, settings.trials, search.records.values()) as progress:
 
             def after_trial(record: TrialRecord) -> None:
@@ -306,17 +359,36 @@ def _search_and_report(
         records = write()
         chosen = select_finalists(records, scale, settings.finalists)
         seeds = range(settings.seed + 1, settings.seed + 1 + settings.final_seeds)
-        final = FinalRound(study, settings.final_recipe, seeds)
+        final = FinalRound(study, settings.final_recipe, seeds, settings.data.test_part)
         trainings = len(chosen) * settings.final_seeds
         earlier = trainings - len(final.missing(chosen))
         with Progress(console, scale, trainings, title="finalists", done=earlier) as progress:
             final.run(chosen, pool, progress.step)
+    for reason, count in final.failures(chosen).items():
+        console.print(f"trainings of finalists that failed: {count} ({escape(reason)})")
     rows = final.rows(chosen, scale)
     write_csv(folder / "pareto.csv", rows)
     write_json(folder / "pareto.json", list(pareto_entries(rows)))
-    write_csv(folder / "importance.csv", _importances(study))
-    _print_front(console, settings, rows)
+    write_csv(folder / "importance.csv", importances(study))
+    print_front(console, settings, rows)
     _report(folder, console)
+
+
+@contextlib.contextmanager
+def _trainers(
+    settings: RunSettings, space: Space, folder: Path, console: Console, *, needed: bool
+) -> Iterator[tuple[AnyTrainer, AnyTrainer]]:
+    """What trains trials, and what trains finalists; whether the former is needed is told."""
+    if settings.data_resolution is not None:
+        work = ImageWork(settings.data, settings.data_resolution)
+        with WorkerPool(settings.workers, work) as images:
+            yield images, images
+        return
+    with TrainingPool(settings.workers) as pool:
+        if settings.proxy == Proxy.SUPERNET.value and needed:
+            yield _inheriting(settings, space, pool, folder, console), pool
+        else:
+            yield pool, pool
 
 
 def _inheriting(
@@ -335,6 +407,7 @@ def _inheriting(
             after_step=after_step,
         )
     recipe, seed = settings.search_recipe, settings.seed
+    assert isinstance(recipe, ProxyRecipe), "a supernet learns the embedded task"
     console.print(check(supernet, space, pool, recipe, seed, folder, limit).statement())
     return InheritingTrainer(supernet)
 
@@ -359,142 +432,6 @@ def _table_key(settings: RunSettings) -> TableKey:
     return TableKey.here(
         settings.space, settings.resolution, settings.device, settings.threads, settings.latency
     )
-
-
-def _document(
-    settings: RunSettings,
-    space: Space,
-    calibration: Calibration,
-    predicting: PredictingMeter | None,
-) -> dict[str, Any]:
-    """Everything about a run, for ``settings.json``."""
-    protocol = settings.latency.describe()
-    return {
-        "workbench_version": importlib.metadata.version("effvit-workbench"),
-        "command": _command(),
-        "space": settings.space,
-        "space_size": space.size(),
-        "resolution": settings.resolution,
-        "trials": settings.trials,
-        "seed": settings.seed,
-        "sampler": settings.sampler,
-        "sampler_reason": settings.sampler_reason,
-        "fidelities": settings.fidelities,
-        "budgets": dataclasses.asdict(settings.budgets),
-        "objectives": OBJECTIVES,
-        "axes": [
-            {"name": axis.name, "description": axis.description, "values": list(axis.values)}
-            for axis in space.axes
-        ],
-        "proxy": {
-            **statement(settings.space),
-            "source": settings.proxy,
-            "search_recipe": settings.search_recipe.to_dict(),
-            "final_recipe": settings.final_recipe.to_dict(),
-        },
-        "latency": {
-            "backend": "pytorch eager",
-            "device": device_name(settings.device),
-            "threads": settings.threads,
-            "batch": settings.latency.batch,
-            "source": settings.latency_source,
-            "protocol": f"{protocol} {predicting.describe()}" if predicting else protocol,
-            "reference_network": settings.latency.reference,
-            "reference_ms": calibration.reference_ms,
-        },
-        "environment": environment(settings.device),
-    }
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "search.run", *sys.argv[1:]])
-
-
-def _importances(study: optuna.Study) -> list[dict[str, str | float]]:
-    """How much each axis decides of each objective, among the trials of this run."""
-    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(complete) < 10:
-        return []
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    rows: list[dict[str, str | float]] = []
-    for index, (objective, direction) in enumerate(OBJECTIVES.items()):
-        sign = 1 if direction == "minimize" else -1  # the evaluator asks what makes a target low
-        target = functools.partial(_value, index=index, sign=sign)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is experimental, and how it splits trials
-            shares = optuna.importance.get_param_importances(
-                study, evaluator=evaluator, target=target
-            )
-        for axis, share in shares.items():
-            rows.append({"objective": objective, "axis": axis, "importance": share})
-    return rows
-
-
-def _value(trial: optuna.trial.FrozenTrial, index: int, sign: int) -> float:
-    return sign * float(trial.values[index])
-
-
-def _announce(
-    console: Console, settings: RunSettings, space: Space, folder: Path, *, resumed: bool
-) -> None:
-    height, width = settings.resolution
-    console.print(
-        f"[bold]{'resuming' if resumed else 'searching'} {space.name}[/] at {height}x{width}: "
-        f"{space.size():,} distinct variants"
-    )
-    console.print(
-        f"trials: {settings.trials}, workers: {settings.workers}, "
-        f"latency on {settings.device} with threads: {settings.threads}"
-    )
-    console.print(f"sampler: {settings.sampler} ({escape(settings.sampler_reason)})")
-    console.print(f"writing to {escape(str(folder))}")
-
-
-def _announce_left_out(console: Console, space: Space, search: Search) -> None:
-    """Say which published variants are not searched, and why."""
-    for name in space.published():
-        if name not in search.published:
-            console.print(f"left out: {name} is over the budgets")
-    outside = {
-        name: config.replace(image_size=space.resolution)
-        for name, config in space.family_variants().items()
-        if name not in space.published()
-    }
-    if outside:
-        first, config = next(iter(outside.items()))
-        height, width = space.resolution
-        console.print(
-            f"not in the space at {height}x{width}: {', '.join(outside)} "
-            f"({first}: {escape(_why_outside(space, config))})"
-        )
-
-
-def _why_outside(space: Space, config: ModelConfig) -> str:
-    try:
-        space.encode(config)
-    except InvalidVariant as error:
-        return str(error)
-    raise AssertionError("the space contains it")
-
-
-def _print_front(console: Console, settings: RunSettings, rows: list[dict[str, Any]]) -> None:
-    if not settings.finalists:
-        console.print("no front: it is made of finalists, and --finalists is 0")
-        return
-    if not rows:
-        console.print("no variant was evaluated completely; trials.csv says why")
-        return
-    console.print(
-        "[bold]front[/] after training again: trial, variant, cost, proxy accuracy +- sd of seeds"
-    )
-    for row in rows:
-        if row["on_front"]:
-            spread = row["accuracy_sd"]
-            console.print(
-                f"  {row['number']:>4}  {row['published'] or row['variant_id']:<20}"
-                f"{readable(row['macs']):>7} MACs {row['latency_ms']:7.1f} ms   "
-                f"{row['accuracy']:.3f}" + ("" if spread is None else f" +- {spread:.3f}")
-            )
 
 
 def _report(folder: Path, console: Console) -> None:

@@ -35,6 +35,11 @@ class Proxy(str, enum.Enum):
     SUPERNET = "supernet"
 
 
+def _searched(data: DataSettings) -> dict[str, Any]:
+    """What trials depend on; the name of the test part may turn out to be wrong at the end."""
+    return {name: value for name, value in data.to_dict().items() if name != "test_part"}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """What defines a run.
@@ -63,7 +68,7 @@ class RunSettings:
 
     space: str
     resolution: Resolution
-    data: DataSettings = DataSettings()
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
     data_resolution: Resolution | None = None
     seed: int
     sampler: str
@@ -94,7 +99,7 @@ class RunSettings:
 
     def identity(self) -> dict[str, Any]:
         """Everything that the results depend on, as JSON values."""
-        values = dataclasses.asdict(self) | {"data": self.data.to_dict()}
+        values = dataclasses.asdict(self) | {"data": _searched(self.data)}
         shared = {name: value for name, value in values.items() if name not in self.FREE}
         return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
@@ -102,7 +107,7 @@ class RunSettings:
 EARLIER: Mapping[str, Any] = {
     "fidelities": "full",
     "proxy": Proxy.TRAINING.value,
-    "data": DataSettings().to_dict(),
+    "data": _searched(DataSettings()),
     "data_resolution": None,
 }
 """What folders of older versions do not say: it was all there was."""

@@ -44,18 +44,29 @@ class TrainingTask:
 
     Attributes:
         config: The variant.
-        recipe, seed: How to train it.
+        how, seed: How to train it.
         final: Whether to measure it on the test part as well: for finalists only.
         rung: Steps after which to pause; None to train in full.
         memory: File of a training that pauses, see :mod:`search.rungs`.
     """
 
     config: ModelConfig
-    recipe: TrainingRecipe
+    how: TrainingRecipe
     seed: int
     final: bool = False
     rung: int | None = None
     memory: Path | None = None
+
+    @property
+    def recipe(self) -> ProxyRecipe:
+        """How to train it on the embedded task.
+
+        Raises:
+            TypeError: It is to be trained on something else.
+        """
+        if not isinstance(self.how, ProxyRecipe):
+            raise TypeError(f"recipe {self.how.name} is not of the embedded task")
+        return self.how
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +174,11 @@ def run_task(task: TrainingTask) -> Outcome:
 
 
 def _trained(task: TrainingTask) -> Trained:
-    recipe = task.recipe
-    assert isinstance(recipe, ProxyRecipe), "another recipe is another worker's"
     if task.final:
-        return Trained(*evaluate_test(task.config, recipe, task.seed))
+        return Trained(*evaluate_test(task.config, task.recipe, task.seed))
     if task.memory is None:
-        return Trained(evaluate(task.config, recipe, task.seed))
-    return Trained(train_to_rung(task.config, recipe, task.seed, task.rung, task.memory))
+        return Trained(evaluate(task.config, task.recipe, task.seed))
+    return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))
 
 
 class TrainerOf(Protocol[SuccessT_co]):

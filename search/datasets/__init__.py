@@ -2,8 +2,8 @@
 
 Three parts are kept apart. Training learns from ``train``; a search may look at ``validation``;
 ``test`` is for one final report. :func:`load_data` returns the first two; of the third it sees at
-most that there are folders of classes. To open it takes :func:`held_out_images`, which nothing that
-searches calls.
+most that there are folders of classes. To open it takes :func:`held_out_images`, which only final
+reports call.
 """
 
 from search.datasets.sets import (

@@ -34,7 +34,6 @@ from search.train.options import (
     ClassesOption,
     DataOption,
     DataRootOption,
-    EpochsOption,
     SubsetOption,
     TestPartOption,
     TrainPartOption,
@@ -79,7 +78,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(RECIPES)} [by the network].")
     ] = None,
-    epochs: EpochsOption = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     change: ChangeOption = None,
     micro_batch: Annotated[

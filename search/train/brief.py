@@ -1,23 +1,29 @@
 """A short training of a variant on real images, as an accuracy for a search.
 
 The embedded proxy (:mod:`search.proxy`) needs no files; this is the same question asked of a data
-set of the user's. Training and validation images are read, test images are not.
+set of the user's. Training and validation images are read; test images by
+:func:`evaluate_on_with_test` alone, which is for finalists.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from typing import Any
 
 import torch
 
 from effvit import ModelConfig
 from effvit.config import ConfigError, Resolution
-from search.datasets import DataSettings, load_data
+from search.datasets import DataSettings, ImageData, load_data
+from search.datasets.streams import is_stream
+from search.train.final import measure_held_out
+from search.train.measure import Measured
 from search.train.processes import Group
 from search.train.recipe import Recipe
 from search.train.settings import TrainingSettings
-from search.train.trainer import Trainer
+from search.train.trainer import Trainer, TrainingFailed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +35,13 @@ class BriefResult:
             whichever the recipe ends with.
         loss: Mean cross entropy of the same.
         train_loss: Mean loss of the last epoch's steps, as trained: smoothed and augmented.
-        images: Validation images.
+        steps: Optimiser steps.
     """
 
     accuracy: float
     loss: float
     train_loss: float
-    images: int
+    steps: int
 
 
 def evaluate_on(
@@ -61,9 +67,43 @@ def evaluate_on(
 
     Raises:
         ConfigError: The data set is missing, broken, or has no validation images.
+        BrokenImage: An image cannot be read.
         TrainingFailed: The loss is no finite number.
     """
-    images = load_data(data)
+    return _result(_trained(config, data, recipe, resolution, seed, device))
+
+
+def evaluate_on_with_test(
+    config: ModelConfig,
+    data: DataSettings,
+    recipe: Recipe,
+    resolution: Resolution,
+    seed: int = 0,
+    device: str = "cpu",
+) -> tuple[BriefResult, Measured]:
+    """As :func:`evaluate_on`, and on the test part as well. For a final report only.
+
+    Returns:
+        What it reached on the validation images, and on the test images.
+
+    Raises:
+        ConfigError: As there, or there are no test images.
+    """
+    trainer = _trained(config, data, recipe, resolution, seed, device)
+    group = _alone(device)
+    return _result(trainer), measure_held_out(trainer.final, trainer.settings, group)
+
+
+def _trained(
+    config: ModelConfig,
+    data: DataSettings,
+    recipe: Recipe,
+    resolution: Resolution,
+    seed: int,
+    device: str,
+) -> Trainer:
+    """Train a variant to the end."""
+    images = load_data(data) if is_stream(data) else _indexed(data)
     if images.validation is None:
         raise ConfigError(f"data {data.source} has no validation images to search with")
     settings = TrainingSettings(
@@ -72,15 +112,30 @@ def evaluate_on(
         data=data,
         seed=seed,
     )
-    trainer = Trainer(settings, images, Group(0, 1, torch.device(device)), None)
+    trainer = Trainer(settings, images, _alone(device), None, validate="end")
     trainer.run()
+    if not math.isfinite(_result(trainer).loss):
+        raise TrainingFailed("the loss on the validation images is no finite number")
+    return trainer
+
+
+def _alone(device: str) -> Group:
+    return Group(0, 1, torch.device(device))
+
+
+@functools.lru_cache(maxsize=1)  # a process trains many variants on one data set
+def _indexed(data: DataSettings) -> ImageData:
+    return load_data(data)
+
+
+def _result(trainer: Trainer) -> BriefResult:
     row: dict[str, Any] = trainer.position.rows[-1]
-    kind = "validation" if recipe.average is None else "average"
+    kind = "validation" if trainer.average is None else "average"
     return BriefResult(
         accuracy=row[f"{kind}_top1"],
         loss=row[f"{kind}_loss"],
         train_loss=row["train_loss"],
-        images=len(images.validation),
+        steps=trainer.updates,
     )
 
 

@@ -107,8 +107,8 @@ class Plan:
         batch = self.settings.recipe.batch
         if self.images < batch:
             raise ConfigError(
-                f"batch must be at most the {self.images} training images, got {batch} "
-                f"(nearest valid: {self.images - self.images % 2})"
+                f"the recipe's batch must be at most the {self.images} training images, "
+                f"got {batch} (nearest valid: {self.images - self.images % 2})"
             )
         return self.images // batch
 

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from effvit import ConfigError, create_model
 from search.datasets import held_out_images
 from search.export import load_weights
 from search.records import write_json
 from search.train.feed import measuring_batches, measuring_transform
-from search.train.measure import measure
+from search.train.measure import Measured, measure
 from search.train.processes import Group
 from search.train.settings import TrainingSettings
 from search.train.trainer import WEIGHTS
@@ -49,17 +51,29 @@ def final_test(
     known = read_result(folder)
     if "test" in known:
         return dict(known["test"])
-    transform = measuring_transform(settings.recipe, settings.model.image_size)
-    images = held_out_images(settings.data).transformed(transform)
     network = create_model(settings.model)
     load_weights(network, folder / WEIGHTS)
-    found = measure(
-        network.to(group.device),
-        measuring_batches(images, group, workers),
-        group,
-        settings.precision,
-    )
+    found = measure_held_out(network.to(group.device), settings, group, workers)
     test = dataclasses.asdict(found)
     if group.leads:
         write_json(folder / RESULT, {**known, "test": test})
     return test
+
+
+def measure_held_out(
+    network: nn.Module, settings: TrainingSettings, group: Group, workers: int = 0
+) -> Measured:
+    """Measure a trained network on the test images. For a final report only.
+
+    Args:
+        network: Where the group computes.
+        settings: Of its training.
+        group: The processes, all of which call it.
+        workers: Processes that load images, for each of them.
+
+    Raises:
+        ConfigError: There are no test images, or one cannot be read.
+    """
+    transform = measuring_transform(settings.recipe, settings.model.image_size)
+    images = held_out_images(settings.data).transformed(transform)
+    return measure(network, measuring_batches(images, group, workers), group, settings.precision)

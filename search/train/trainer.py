@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -85,6 +85,7 @@ class Trainer:
             writes nothing.
         workers: Processes that load images, for each process that trains.
         save_seconds: A checkpoint is written after so many seconds, and after each epoch.
+        validate: Whether to measure on the validation images after each epoch, or at the end only.
 
     Raises:
         ConfigError: The batch does not fit, or the checkpoint is unreadable.
@@ -99,6 +100,7 @@ class Trainer:
         *,
         workers: int = 0,
         save_seconds: float = 600.0,
+        validate: Literal["each epoch", "end"] = "each epoch",
     ) -> None:
         self.settings = settings
         self.folder = folder
@@ -106,6 +108,7 @@ class Trainer:
         self._group = group
         self._workers = workers
         self._save_seconds = save_seconds
+        self._validates = validate
         recipe, resolution = settings.recipe, settings.model.image_size
         self._train = data.train.transformed(training_transform(recipe, resolution))
         self._validation: ImageSource | None = None
@@ -233,7 +236,8 @@ class Trainer:
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "train_loss": self._group.sum(loss).item() / self._group.size,
         }
-        measured = self._validate()
+        last = position.epoch + 1 == self.settings.recipe.epochs
+        measured = self._validate() if last or self._validates == "each epoch" else {}
         for kind, result in measured.items():
             fields = dataclasses.asdict(result)
             row |= {f"{kind}_{name}": fields[name] for name in ("loss", "top1", "top5")}

@@ -112,6 +112,30 @@ def finalist(number: int, **changes: object) -> dict[str, object]:
     return row | changes
 
 
+RELATION = (
+    "relation",
+    "relation_sd",
+    "recognition",
+    "recognition_sd",
+    "relation_found",
+    "found",
+)
+"""Columns that a task without a relation leaves empty."""
+
+
+def on_images(folder: Path) -> Path:
+    """Write a finished run whose accuracies are of a data set, not of the embedded task."""
+    accuracy = "accuracy on validation images of <b>birds</b> after 2 epochs (finalists: 6)"
+    proxy = settings()["proxy"] | {"name": "birds", "description": "", "accuracy": accuracy}
+    proxy |= {"resolves": [], "does_not_resolve": ["ranks"], "ranking": None}
+    empty = dict.fromkeys(RELATION, "")
+    rows = [
+        {name: empty.get(name, value) for name, value in row.items()}
+        for row in (trial(0), trial(1, accuracy=0.7), finalist(0))
+    ]
+    return write_run(folder, rows[:2], rows[2:], changes={"proxy": proxy})
+
+
 def unmeasured(number: int, reason: str, state: str = "failed") -> dict[str, object]:
     """A trial that did not complete: its cost is known, nothing else."""
     row = trial(number, state=state, reason=reason)

@@ -33,6 +33,15 @@ def test_the_accuracy_axis_cannot_be_taken_for_imagenet(finished_run: Run) -> No
     assert "0.5 G" in [label.get_text() for label in axes.get_xticklabels()]
 
 
+def test_the_accuracy_axis_says_what_it_is_of(tmp_path: Path) -> None:
+    run = load_run(sample.on_images(tmp_path))
+    axes = draw_plane(findings.accuracy_plane(run, "macs")).axes[0]
+    label = " ".join(axes.get_ylabel().split())
+    assert label == run.settings.proxy.accuracy
+    assert "birds" in label
+    assert draw_plane(findings.latency_plane(run)).axes[0].get_ylabel() == "latency"
+
+
 def test_the_same_records_give_the_same_bytes(finished_run: Run) -> None:
     plane = findings.latency_plane(finished_run)
     for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -102,6 +103,23 @@ def test_charts_are_data_with_readable_hover_texts(page: str) -> None:
     assert "95" not in hover
     assert "{" not in hover  # never raw JSON
     assert any(traces["finalist on the front"]["error_y"]["array"])
+
+
+def test_a_task_without_a_relation_has_no_word_of_it(tmp_path: Path) -> None:
+    run = load_run(sample.on_images(tmp_path))
+    page = without_library(render_page(run, "runs/birds"))
+    reader = Reader(page)
+    for word in ("relation", "recognition", "digits", "ImageNet"):
+        assert word not in reader.text[reader.text.index("Trade-off") :].split("Settings")[0]
+    assert "mean of 3 seeds" in hover_texts(run)[0]
+    assert "one seed" in hover_texts(run)[1]
+    chart = json.loads(reader.scripts[0])["charts"]["accuracy_macs"]
+    label = chart["layout"]["yaxis"]["title"]["text"].replace("<br>", " ")
+    assert label == html.escape(run.settings.proxy.accuracy)
+    rows = re.findall(r"<tr[^>]*>.*?</tr>", page, re.DOTALL)
+    tables = {len(re.findall(r"<t[hd][ >]", row)) for row in rows if "sepvit-0" in row}
+    headers = {len(re.findall(r"<th[ >]", row)) for row in rows if "<button" in row}
+    assert tables == headers
 
 
 def test_what_the_records_contain_is_text_not_markup(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from effvit import ModelConfig, model_cost
 from search.engine import Search, read_records
+from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import TrialRecord
 from search.samplers import SAMPLERS, quiet_optuna
@@ -122,6 +123,7 @@ def test_a_record_holds_what_was_measured(run: Runner) -> None:
     assert record.activations == cost.activations
     assert record.peak_activation_mb == cost.peak_bytes() / 1e6
     assert record.latency_ms == latency_of(config)
+    assert isinstance(settings.search_recipe, ProxyRecipe)
     result = result_of(config, settings.search_recipe, 3)
     assert (record.accuracy, record.relation) == (result.accuracy, result.relation)
     assert (record.proxy_steps, record.proxy_seed, record.proxy_attempts) == (1, 3, 1)

@@ -18,6 +18,7 @@ from search.fidelities import FIDELITIES, Fidelities, best_first, check_fideliti
 from search.front import layers
 from search.records import TrialRecord
 from search.storage import DIRECTIONS, STUDY
+from search.workers import training_length
 from spaces import get_space
 from tests.search.fakes import FakeMeter, FakePool, Killed, MemoryJournal, run_settings
 
@@ -102,7 +103,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 SETTINGS = run_settings(trials=40, fidelities="halving")
-RUNGS = FIDELITIES["halving"].steps(SETTINGS.search_recipe.steps)
+RUNGS = FIDELITIES["halving"].steps(training_length(SETTINGS.search_recipe))
 
 
 def search(journal: MemoryJournal, pool: FakePool) -> Search:

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import statistics
+from collections.abc import Iterator, Sequence
 
 import optuna
 import pytest
@@ -23,6 +24,7 @@ from search.finalists import (
 from search.front import hypervolume, non_dominated
 from search.proxy import ProxyRecipe
 from search.records import Front, TrialRecord
+from search.workers import TrainingTask, TrialScores
 from tests.search.fakes import SCALE, FakePool, Killed, complete_record, result_of, small_space
 
 SPACE = small_space(mlp_ratio=(2, 3, 4), depth_3=(4, 6))
@@ -178,6 +180,46 @@ def test_trainings_that_failed_are_left_out_and_not_repeated(
     final_round(study).run(finalists, pool, lambda: None)
     assert [row["number"] for row in final_round(study).rows(finalists, SCALE)] == [1, 2]
     assert final_round(study).missing(finalists) == []
+
+
+def test_a_task_without_a_relation_leaves_its_columns_empty(
+    study: optuna.Study, finalists: list[TrialRecord]
+) -> None:
+    class OnImages:
+        def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, TrialScores]]:
+            for index, task in enumerate(tasks):
+                accuracy, seed = 0.5 + task.seed / 10, task.seed
+                yield (
+                    index,
+                    TrialScores(
+                        accuracy=accuracy, test_accuracy=0.4, steps=3, seed=seed, seconds=1.0
+                    ),
+                )
+
+    final_round(study).run(finalists, OnImages(), lambda: None)
+    row = final_round(study).rows(finalists, SCALE)[0]
+    assert row["accuracy"] == pytest.approx(0.5 + statistics.fmean(SEEDS) / 10)
+    assert row["test_accuracy"] == pytest.approx(0.4)
+    for name in ("relation", "relation_sd", "recognition", "recognition_sd", "found"):
+        assert row[name] is None
+
+
+def test_failures_are_counted_by_their_reason(
+    study: optuna.Study, finalists: list[TrialRecord]
+) -> None:
+    broken = finalists[0].variant_id
+    pool = FakePool(fails=lambda config: config.variant_id == broken)
+    final_round(study).run(finalists, pool, lambda: None)
+    assert final_round(study).failures(finalists) == {
+        "loss is nan at step 3 of 10": len(SEEDS),
+    }
+
+
+def test_another_test_part_is_looked_at_anew(
+    study: optuna.Study, finalists: list[TrialRecord]
+) -> None:
+    final_round(study).run(finalists, FakePool(), lambda: None)
+    assert len(FinalRound(study, RECIPE, SEEDS, "test").missing(finalists)) == 9
 
 
 def test_no_finalists_no_rows(study: optuna.Study) -> None:

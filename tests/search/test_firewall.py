@@ -24,6 +24,8 @@ DOORS = {
         "search/train/final.py",
     },
     "evaluate_test": {"search/proxy.py", "search/workers.py"},
+    "measure_held_out": {"search/train/final.py", "search/train/brief.py"},
+    "evaluate_on_with_test": {"search/train/brief.py", "search/data_proxy.py"},
     "final_test": {"search/train/final.py", "search/train/__main__.py"},
 }
 """What opens test data, and the files that may name it."""

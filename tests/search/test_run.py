@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,16 +23,19 @@ from typer.testing import CliRunner, Result
 from effvit import ModelConfig, model_cost
 from search import proxy
 from search import run as command
+from search.axis import embedded_recipe
 from search.latency import Latency
+from search.messages import announce_left_out
 from search.quantities import Budgets
 from search.run import app
-from search.settings import SETTINGS, RunSettings
+from search.settings import EARLIER, SETTINGS, RunSettings
 from search.storage import JOURNAL, lock_folder, open_study
 from search.supernet.supernet import Agreement, Supernet
 from search.supernet.trainer import InheritingTrainer
 from spaces import get_space
 from spaces.sepvit import SepViTSpace
 from tests.search.fakes import SCALE, FakePool, run_settings
+from tests.search.instant_runs import InstantMeter, InstantPool
 
 Files = dict[str, str]
 
@@ -142,8 +146,15 @@ def test_images_that_do_not_fit_into_memory(tmp_path: Path) -> None:
 SETTINGS_ONLY = ("--trials", "1", "--threads", "1", "--steps", "1", "--final-steps", "2")
 
 
-def begun(folder: Path, **changes: Any) -> RunSettings:  # noqa: ANN401 - fields of the settings
-    """A folder as a run of these settings leaves it, without its trials."""
+def begun(
+    folder: Path,
+    unsaid: Iterable[str] = (),
+    **changes: Any,  # noqa: ANN401 - fields of the settings
+) -> RunSettings:
+    """A folder as a run of these settings leaves it, without its trials.
+
+    ``unsaid`` are fields that the version of its start did not know.
+    """
     settings = run_settings(trials=1, sampler="tpe")
     settings = dataclasses.replace(
         settings,
@@ -152,7 +163,10 @@ def begun(folder: Path, **changes: Any) -> RunSettings:  # noqa: ANN401 - fields
         **changes,
     )
     calibration = {"reference_ms": 10.0, "scale": dataclasses.asdict(SCALE)}
-    key = {"identity": settings.identity(), "calibration": calibration}
+    identity = settings.identity()
+    for name in unsaid:
+        del identity[name]
+    key = {"identity": identity, "calibration": calibration}
     (folder / SETTINGS).write_text(json.dumps(key))
     study, _ = open_study(folder, None, key)
     study.tell(study.ask(), state=TrialState.FAIL)
@@ -174,6 +188,20 @@ def test_folder_of_another_study(tmp_path: Path, changes: dict[str, Any], messag
     said = refused("--out", str(tmp_path), "--sampler", "tpe", *SETTINGS_ONLY)
     assert f"{tmp_path} holds another study: {message}" in said
     assert files(tmp_path) == before
+
+
+def test_a_folder_of_an_older_version_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path, unsaid=EARLIER)
+    before = json.loads((tmp_path / SETTINGS).read_text())["identity"]
+    for name, stand_in in (("LatencyMeter", InstantMeter), ("TrainingPool", InstantPool)):
+        monkeypatch.setattr(command, name, stand_in)
+    monkeypatch.setattr(command, "_report", lambda folder, console: None)
+    result = invoke("--out", str(tmp_path), "--sampler", "tpe", *SETTINGS_ONLY)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("resuming sepvit")
+    assert json.loads((tmp_path / SETTINGS).read_text())["identity"] == before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", '{"identity": {}}', "\x00"])
@@ -316,7 +344,7 @@ def test_published_variants_outside_the_space_are_named_in_one_line(
     space = get_space(name, resolution)
     said = io.StringIO()
     search = SimpleNamespace(published=space.published())
-    command._announce_left_out(Console(file=said, soft_wrap=True), space, search)  # type: ignore[arg-type]
+    announce_left_out(Console(file=said, soft_wrap=True), space, search)  # type: ignore[arg-type]
     assert said.getvalue().startswith(expected)
     assert said.getvalue().count("\n") == bool(expected)
 
@@ -324,17 +352,17 @@ def test_published_variants_outside_the_space_are_named_in_one_line(
 def test_published_variants_over_the_budgets_are_named() -> None:
     said = io.StringIO()
     search = SimpleNamespace(published={})
-    command._announce_left_out(Console(file=said), get_space("sepvit"), search)  # type: ignore[arg-type]
+    announce_left_out(Console(file=said), get_space("sepvit"), search)  # type: ignore[arg-type]
     assert said.getvalue().splitlines()[0] == "left out: sepvit_lite is over the budgets"
 
 
 def test_trainings_take_as_many_steps_as_the_family_needs_or_as_asked() -> None:
     for recipe in (proxy.SEARCH, proxy.FULL):
-        assert command._recipe(recipe, "sepvit", None) == recipe
-        longer = command._recipe(recipe, "mobilevitv2", None)
+        assert embedded_recipe(recipe, "sepvit", None) == recipe
+        longer = embedded_recipe(recipe, "mobilevitv2", None)
         assert longer.steps > recipe.steps
         assert longer == dataclasses.replace(recipe, steps=longer.steps)
-        assert command._recipe(recipe, "mobilevitv2", 7).steps == 7
+        assert embedded_recipe(recipe, "mobilevitv2", 7).steps == 7
 
 
 def test_a_supernet_takes_the_place_of_training_and_says_how_it_ranks(

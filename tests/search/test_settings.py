@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from effvit import ConfigError
+from search.datasets import EMBEDDED, DataSettings
+from search.proxy import ProxyRecipe
 from search.quantities import Budgets
-from search.settings import SETTINGS, Calibration, RunSettings, check_same_run, read_saved
+from search.settings import (
+    EARLIER,
+    SETTINGS,
+    Calibration,
+    RunSettings,
+    check_same_run,
+    read_saved,
+)
 from tests.search.fakes import SCALE, run_settings
 
 CALIBRATION = Calibration(reference_ms=12.5, scale=SCALE)
@@ -38,6 +47,9 @@ def test_same_settings_give_back_the_calibration(tmp_path: Path) -> None:
     ("change", "name", "before", "after"),
     [
         ({"space": "other"}, "space", "'sepvit'", "'other'"),
+        ({"data": DataSettings(source="torch/x")}, "data.source", "'digits'", "'torch/x'"),
+        ({"data": DataSettings(classes=3)}, "data.classes", "None", "3"),
+        ({"data_resolution": (64, 64)}, "data_resolution", "None", "[64, 64]"),
         ({"resolution": (96, 96)}, "resolution", "[224, 224]", "[96, 96]"),
         ({"seed": 7}, "seed", "0", "7"),
         ({"sampler": "tpe"}, "sampler", "'random'", "'tpe'"),
@@ -68,11 +80,37 @@ def test_a_folder_that_does_not_say_its_processor_is_taken() -> None:
     assert check_same_run(saved, run_settings(), Path()) == CALIBRATION
 
 
+@pytest.mark.parametrize("name", EARLIER)
+def test_folders_of_older_versions_were_begun_with_what_there_was(name: str) -> None:
+    saved = saved_as(run_settings())
+    del saved["identity"][name]
+    assert check_same_run(saved, run_settings(), Path()) == CALIBRATION
+    images = dataclasses.replace(run_settings(), data=DataSettings(source="torch/x"))
+    with pytest.raises(ConfigError, match=r"its data\.source is 'digits', not 'torch/x'"):
+        check_same_run(saved, images, Path())
+
+
+def test_the_name_of_the_test_part_may_be_corrected_at_the_end() -> None:
+    settings = dataclasses.replace(run_settings(), data=DataSettings(source="hfds/x"))
+    named = DataSettings(source="hfds/x", test_part="test")
+    other = dataclasses.replace(settings, data=named)
+    assert check_same_run(saved_as(settings), other, Path()) == CALIBRATION
+
+
+def test_the_embedded_task_is_not_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run_settings().identity()
+    (tmp_path / EMBEDDED).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_settings().identity() == before
+
+
 def test_steps_of_the_proxy_and_batch_of_latency_are_part_of_the_identity() -> None:
     settings = run_settings()
     for change, name in [
-        ({"search_recipe": dataclasses.replace(settings.search_recipe, steps=9)}, "steps"),
-        ({"final_recipe": dataclasses.replace(settings.final_recipe, steps=9)}, "steps"),
+        ({"search_recipe": ProxyRecipe(name="search", steps=9)}, "steps"),
+        ({"final_recipe": ProxyRecipe(name="full", steps=9)}, "steps"),
         ({"latency": dataclasses.replace(settings.latency, batch=9)}, "batch"),
     ]:
         other = dataclasses.replace(settings, **change)  # type: ignore[arg-type]

@@ -97,7 +97,8 @@ def test_errors_of_the_run_itself_are_not_hidden() -> None:
 @pytest.fixture(scope="module")
 def pool() -> Iterator[TrainingPool]:
     """A pool whose two workers have started and trained."""
-    with TrainingPool(2) as pool:
+    pool = TrainingPool(2)
+    with pool:
         assert len(list(pool.train([TrainingTask(TINY, BRIEF, seed) for seed in range(2)]))) == 2
         assert len(workers_of(os.getpid())) == 2
         yield pool

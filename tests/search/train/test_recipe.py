@@ -9,7 +9,7 @@ import pytest
 
 from effvit import create_model, list_models, model_config
 from effvit.config import ConfigError
-from search.train import __main__ as command
+from search.train.options import changed
 from search.train.recipe import RECIPES, SEPVIT, SMALL, Recipe, named_recipe, recipe_for
 from search.train.trainer import _optimizer
 from tests.search.train.small import MODEL, PLAIN
@@ -149,7 +149,7 @@ def test_norms_biases_and_tokens_do_not_decay() -> None:
     ],
 )
 def test_fields_can_be_changed(text: str, name: str, value: object) -> None:
-    assert command._change(text, SMALL) == (name, value)
+    assert changed(SMALL, [text]) == dataclasses.replace(SMALL, **{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_fields_can_be_changed(text: str, name: str, value: object) -> None:
 )
 def test_impossible_changes_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        command._change(text, SMALL)
+        changed(SMALL, [text])

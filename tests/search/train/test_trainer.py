@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 import effvit
 from effvit.config import ConfigError
-from search import digits
 from search.datasets import DataSettings
 from search.train.brief import evaluate_on
 from search.train.measure import measure
@@ -189,7 +188,7 @@ def test_a_short_training_is_an_accuracy_for_a_search() -> None:
     found, again, other = (evaluate_on(MODEL, data, recipe, (32, 32), seed) for seed in (0, 0, 1))
     assert found == again != other
     assert 0 <= found.accuracy <= 1
-    assert found.images == len(digits.split_sources(digits.Split.VALIDATION))
+    assert found.steps == 30 // FULL.batch
 
 
 def test_a_short_training_needs_validation_images(tmp_path: Path) -> None:
