@@ -183,6 +183,7 @@ def test_coarse_groups_are_stages() -> None:
     assert layers["head.weight"] == 5
 
 
+@pytest.mark.slow  # processes start
 @pytest.mark.parametrize("order", ["import effvit, timm", "import timm, effvit"])
 def test_registered_whichever_is_imported_first(order: str) -> None:
     code = f"{order}; print(*[name for name in {NAMES} if timm.is_model(name)])"

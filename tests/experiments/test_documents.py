@@ -61,6 +61,7 @@ def test_a_kept_result_of_other_networks_is_refused(tmp_path: Path) -> None:
         read_result("steps", tmp_path)
 
 
+@pytest.mark.slow  # all pages are made
 @pytest.mark.parametrize("name", documents(DATA))
 def test_pages_of_the_documentation_say_what_the_kept_results_say(name: str) -> None:
     document = documents(DATA)[name]()

@@ -118,6 +118,7 @@ def test_rows_of_a_run_are_its_complete_trials_and_its_finalists(folder: Path) -
     assert finalists_by(rows, "latency_ms")[2] == Finalist(2, "", 20.0, 0.7, 0.8, 0.01, 3)
 
 
+@pytest.mark.slow  # figures are drawn
 def test_the_page_says_the_gain_and_figures_are_written(folder: Path) -> None:
     rows = read("sepvit", folder)
     assert "| `sepvit` | 3 | 3 | 3 | +0.150 (" in page(rows)

@@ -184,6 +184,7 @@ def test_what_is_learned_on_one_slice_ranks_another() -> None:
 # --- scores -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # scores or learned combinations of many networks
 def test_scores_are_kept_and_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = effvit.model_config("pit_ti").replace(
         depths=(1, 1, 1), heads=(1, 1, 2), head_widths=(8, 8, 8), num_classes=CLASSES
@@ -216,6 +217,7 @@ def test_means_are_over_seeds_that_are_complete() -> None:
 # --- what it says -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # scores or learned combinations of many networks
 def test_every_reading_of_every_target_is_compared(table: pd.DataFrame) -> None:
     counts = table.groupby(["slice", "target"], sort=False).size()
     assert list(counts.index) == [
@@ -229,6 +231,7 @@ def test_every_reading_of_every_target_is_compared(table: pd.DataFrame) -> None:
     assert all(" of 3)" in text for text in chosen)
 
 
+@pytest.mark.slow  # scores or learned combinations of many networks
 def test_the_page_says_plainly_what_is_not_beaten(table: pd.DataFrame) -> None:
     text = page(table)
     assert json.dumps(text)
@@ -239,6 +242,7 @@ def test_the_page_says_plainly_what_is_not_beaten(table: pd.DataFrame) -> None:
     assert text.count(" does not beat the parameter count") == 6 - len(beaten)
 
 
+@pytest.mark.slow  # scores or learned combinations of many networks
 def test_each_panel_draws_each_reading(table: pd.DataFrame) -> None:
     panels = draw(table).axes
     assert len(panels) == 6

@@ -13,6 +13,7 @@ from reports import run
 from tests.reports import sample
 
 
+@pytest.mark.slow  # a whole report is drawn
 def test_the_command_writes_figures_and_the_page(tmp_path: Path) -> None:
     sample.write_run(tmp_path, [sample.trial(0)])
     result = CliRunner().invoke(run.app, [str(tmp_path)])

@@ -254,6 +254,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow  # a whole table is built
 @pytest.mark.usefixtures("_meter")
 def test_build_and_validate(tmp_path: Path) -> None:
     code, stdout, stderr = invoke("build", "--variants", "50")

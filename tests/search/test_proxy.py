@@ -139,6 +139,7 @@ def test_the_same_seed_gives_the_same_result_bit_for_bit() -> None:
     assert first != other
 
 
+@pytest.mark.slow  # a process starts
 def test_a_fresh_process_gives_the_same_result() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:

@@ -49,6 +49,7 @@ class Points:
         return np.array(configs, np.float64)
 
 
+@pytest.mark.slow  # many surrogates are fitted
 def test_intervals_hold_the_share_that_they_state() -> None:
     held, widths = [], []
     for seed in range(8):  # one sample of trainings can be lucky
