@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments import (
+    fidelity_benchmark,
+    fidelity_page,
     latency_page,
     sampler_benchmark_findings,
     sampler_benchmark_page,
@@ -73,6 +75,8 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         pages[tradeoff_curves.PAGE] = functools.partial(of_tradeoffs, folder)
     if (folder / sampler_benchmark_page.RAW).exists():
         pages[sampler_benchmark_page.PAGE] = functools.partial(of_samplers, folder)
+    if (folder / fidelity_benchmark.SUMMARY).exists():
+        pages[fidelity_page.PAGE] = functools.partial(of_fidelities, folder)
     if (folder / vit_bench.RESULT).exists():
         pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
     audits = {space: Files(folder, space).table for space in VARIANTS}
@@ -116,6 +120,12 @@ def of_vit_bench(folder: Path) -> Document:
     """The page of the external benchmark."""
     table = vit_bench.read(folder / vit_bench.RESULT)
     return Document(vit_bench.page(table), _encoded({vit_bench.FIGURE: vit_bench.draw(table)}))
+
+
+def of_fidelities(folder: Path) -> Document:
+    """The page about fidelities."""
+    names = (fidelity_benchmark.SUMMARY, fidelity_benchmark.AGREEMENT)
+    return Document(fidelity_page.page(*(pd.read_csv(folder / name) for name in names)), {})
 
 
 def of_samplers(folder: Path) -> Document:

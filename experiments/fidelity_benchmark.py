@@ -27,10 +27,10 @@ from experiments.catalogue import DATA, Options
 from experiments.fidelity_curves import RAW
 from experiments.ranking import estimate, kendall
 from search.fidelities import best_first
-from search.front import FloatArray, hypervolume
+from search.front import FloatArray, hypervolume, non_dominated
 from search.proxy import SEARCH
 
-SEEDS, QUICK_SEEDS = 200, 10
+SEEDS, QUICK_SEEDS = 40, 10
 KNOWN_SHARE = 1 / 3
 """Of the recorded variants, those whose full training sets the hypervolume to reach."""
 
@@ -173,7 +173,7 @@ def replay(
     size = policy.bracket if policy.rungs else 1
     readings = {rung: curves.readings(rung, rng, chance=policy.chance) for rung in policy.rungs}
     reached: dict[int, list[int]] = {rung: [] for rung in policy.rungs}
-    trained: list[int] = []
+    front, volume = np.empty((0, curves.losses.shape[1])), 0.0
     spent, steps, volumes = 0, [], []
     for start in range(0, len(order), size):
         left = order[start : start + size].tolist()
@@ -184,9 +184,13 @@ def replay(
             left = _promoted(readings[rung], left, earlier, policy.reduction)
         # Repeated trainings, where the relation was not found, are trainings in full.
         spent += sum(int(curves.steps[v]) - SEARCH.steps + policy.steps(None) for v in left)
-        trained += left
+        known = np.vstack([front, curves.losses[left]])
+        kept = non_dominated(known)
+        if kept[len(front) :].any():
+            front = known[kept]
+            volume = hypervolume(front, Curves.REFERENCE)
         steps.append(spent)
-        volumes.append(hypervolume(curves.losses[trained], Curves.REFERENCE))
+        volumes.append(volume)
     return np.array(steps), np.array(volumes)
 
 

@@ -6,7 +6,7 @@ the first variants there are also ``branched_S_*``, of a copy from there whose r
 within a quarter more steps, and ``anew_S_*``, after a training of S steps with the schedule of that
 length. ``full_*`` is what a search without rungs records for the trial.
 
-The rows are committed; :mod:`experiments.fidelity_benchmark` replays policies on them in seconds.
+The rows are committed; :mod:`experiments.fidelity_benchmark` replays policies on them in minutes.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from search import proxy
 from search.data_proxy import RESOLUTION, ImageTraining, image_training
 from search.datasets import EMBEDDED, DataSettings
 from search.digits import CANVAS
+from search.fidelities import check_fidelities
 from search.proxy_scaling import family_steps
 from search.proxy_statement import statement
 from search.settings import Proxy
@@ -74,7 +75,7 @@ class AxisOptions:
         """Options that need the embedded task, and whether each was given."""
         return {
             "--proxy supernet": self.proxy is Proxy.SUPERNET,
-            "--fidelities " + self.fidelities: self.fidelities != "full",
+            "--fidelities " + self.fidelities: any(check_fidelities(self.fidelities).rungs),
             "--steps": self.steps is not None,
             "--final-steps": self.final_steps is not None,
         }

@@ -251,7 +251,10 @@ class Search:
             self._measure_latency(record, after_trial)
         for rung in self._ladder.rungs:
             unmeasured = [r for r in self._opened() if str(rung) not in r.rungs]
-            self._train(unmeasured, rung, pool, after_trial)
+            if rung:
+                self._train(unmeasured, rung, pool, after_trial)
+            else:
+                self._note_costs(unmeasured)
             if opened := self._opened():
                 for record in self._ladder.prune(rung, opened, self.records.values()):
                     self._finish(record)
@@ -296,6 +299,12 @@ class Search:
         record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
         record.seconds = (record.seconds or 0.0) + result.seconds
         self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
+
+    def _note_costs(self, records: list[TrialRecord]) -> None:
+        """Keep that trials are at the rung before training, where nothing is measured."""
+        for record in records:
+            record.rungs["0"] = 0.0
+            self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
 
     def _measure_latency(
         self, record: TrialRecord, after_trial: Callable[[TrialRecord], None]

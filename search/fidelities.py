@@ -31,7 +31,7 @@ class Fidelities:
 
     Attributes:
         rungs: Shares of the steps after which a training pauses, ascending; none: all are trained
-            in full.
+            in full. At 0, before any training, MACs and latency alone decide.
         reduction: Of so many variants at a rung, one goes on.
         bracket: Variants that compete with each other.
         purpose: What it is good for.
@@ -43,8 +43,9 @@ class Fidelities:
     purpose: str
 
     def __post_init__(self) -> None:
-        if not all(0 < share < 1 for share in self.rungs) or list(self.rungs) != sorted(self.rungs):
-            raise ConfigError(f"rungs must be ascending shares between 0 and 1, got {self.rungs}")
+        inside = all(0 <= share < 1 for share in self.rungs)
+        if not inside or list(self.rungs) != sorted(self.rungs):
+            raise ConfigError(f"rungs must be ascending shares, 0 to below 1, got {self.rungs}")
         if self.reduction <= 1:
             raise ConfigError(f"reduction must be above 1, got {self.reduction}")
         if self.bracket < 1:
@@ -52,8 +53,9 @@ class Fidelities:
 
     def steps(self, whole: int) -> tuple[int, ...]:
         """Steps at the rungs of a training of ``whole`` steps; what falls together counts once."""
-        rounded = (round(share * whole) for share in self.rungs)
-        return tuple(sorted({steps for steps in rounded if 0 < steps < whole}))
+        rounded = {round(share * whole) for share in self.rungs if share}
+        later = {steps for steps in rounded if 0 < steps < whole}
+        return tuple(sorted(later | {0 for share in self.rungs if not share}))
 
 
 FIDELITIES: Mapping[str, Fidelities] = {
@@ -61,6 +63,12 @@ FIDELITIES: Mapping[str, Fidelities] = {
     "halving": Fidelities(
         rungs=(1 / 4, 1 / 2),
         purpose="half of the variants go on after a quarter of the steps, half of these after half",
+    ),
+    "screening": Fidelities(
+        rungs=(0,),
+        reduction=4,
+        bracket=8,
+        purpose="one of four variants is trained at all, chosen by MACs and latency",
     ),
 }
 """By name."""
@@ -116,10 +124,11 @@ def promoted(
     return {r.number for r in [*chosen, *(r for r in members if r.published)]}
 
 
-def _losses(record: TrialRecord, steps: int) -> tuple[float, float, float]:
+def _losses(record: TrialRecord, steps: int) -> tuple[float, ...]:
     assert record.macs is not None
     assert record.latency_ms is not None
-    return -record.rungs[str(steps)], math.log(record.macs), math.log(record.latency_ms)
+    costs = math.log(record.macs), math.log(record.latency_ms)
+    return (-record.rungs[str(steps)], *costs) if steps else costs
 
 
 class Ladder:
@@ -145,8 +154,9 @@ class Ladder:
         self._folder = folder
 
     def file_of(self, record: TrialRecord) -> Path | None:
-        """The file of a trial's paused training; None without rungs."""
-        return self._folder / f"{record.number}-{record.variant_id}.pt" if self.rungs else None
+        """The file of a trial's paused training; None where none pauses."""
+        pauses = any(self.rungs)  # at 0 nothing has been trained
+        return self._folder / f"{record.number}-{record.variant_id}.pt" if pauses else None
 
     def forget(self, record: TrialRecord) -> None:
         """Remove the file of a trial that has ended."""
@@ -187,5 +197,9 @@ class Ladder:
         pruned = [record for record in opened if record.number not in chosen]
         for record in pruned:
             record.state = "pruned"
-            record.reason = f"not promoted after {rung} of {self._steps} steps"
+            record.reason = (
+                f"not promoted after {rung} of {self._steps} steps"
+                if rung
+                else "not trained: MACs and latency of others promised more"
+            )
         return pruned

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from effvit import ConfigError
+from experiments.ablation.layout import DASH
 from experiments.fidelity_benchmark import Curves, Policy, read_curves, replay, summarise
+from experiments.fidelity_page import page
 from search.front import hypervolume
 
 
@@ -70,6 +72,21 @@ def test_readings_that_follow_the_truth_agree_with_it(table: pd.DataFrame) -> No
     found = {row["reading"]: row["tau"] for row in Curves(table).agreement()}
     assert found["continued_30_accuracy"] == 1
     assert found["continued_60_accuracy"] == -1
+
+
+def test_the_page_names_the_policies_within_the_goal(table: pd.DataFrame) -> None:
+    curves = Curves(table)
+    summary = pd.DataFrame([summarise(curves, Policy(), range(3))])
+    agreement = pd.DataFrame(curves.agreement())
+    assert "No policy reaches the hypervolume of full training within 40%" in page(
+        summary, agreement
+    )
+    summary["steps to reach it"], summary["high"] = 0.3, np.inf
+    text = page(summary, agreement)
+    assert "Within 40% of the steps in the median order: full training." in text
+    assert "In 97.5 % of orders: none." in text
+    assert f"to {DASH} |" in text
+    assert "| continued_30_accuracy | 8 | 1.00 |" in text
 
 
 def test_missing_curves_say_what_makes_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import optuna
@@ -17,6 +18,7 @@ from search.engine import Search
 from search.fidelities import FIDELITIES, Fidelities, best_first, check_fidelities, promoted
 from search.front import layers
 from search.records import TrialRecord
+from search.settings import RunSettings
 from search.storage import DIRECTIONS, STUDY
 from search.workers import training_length
 from spaces import get_space
@@ -78,13 +80,15 @@ def test_steps_of_rungs_are_shares_of_the_whole() -> None:
     assert rungs.steps(4) == (1, 2)
     assert rungs.steps(2) == (1,)  # a quarter rounds to nothing
     assert rungs.steps(1) == ()
+    assert Fidelities(rungs=(0, 0.5), purpose="").steps(120) == (0, 60)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"rungs": (0.5, 0.25)}, "ascending shares"),
-        ({"rungs": (1.0,)}, "between 0 and 1"),
+        ({"rungs": (1.0,)}, "0 to below 1"),
+        ({"rungs": (-0.1,)}, "0 to below 1"),
         ({"reduction": 1.0}, "reduction must be above 1, got 1.0"),
         ({"bracket": 0}, "bracket must be at least 1, got 0"),
     ],
@@ -106,14 +110,14 @@ SETTINGS = run_settings(trials=40, fidelities="halving")
 RUNGS = FIDELITIES["halving"].steps(training_length(SETTINGS.search_recipe))
 
 
-def search(journal: MemoryJournal, pool: FakePool) -> Search:
+def search(journal: MemoryJournal, pool: FakePool, settings: RunSettings = SETTINGS) -> Search:
     study = optuna.create_study(
         study_name=STUDY,
         storage=JournalStorage(journal),
         directions=DIRECTIONS,
         load_if_exists=True,
     )
-    opened = Search(SETTINGS, get_space("sepvit"), study, FakeMeter())
+    opened = Search(settings, get_space("sepvit"), study, FakeMeter())
     opened.run(pool, lambda record: None)
     return opened
 
@@ -156,6 +160,41 @@ def test_a_run_with_rungs_that_dies_ends_as_if_it_had_not(
     with pytest.raises(Killed):
         search(journal, FakePool(dies_after=trainings))
     assert summary(search(journal, FakePool())) == summary(undisturbed)
+
+
+SCREENING = dataclasses.replace(SETTINGS, fidelities="screening")
+
+
+def test_before_any_training_costs_decide_who_is_trained() -> None:
+    pool = FakePool()
+    ended = list(search(MemoryJournal(), pool, SCREENING).records.values())
+    trained = {record.variant_id for record in ended if record.state == "complete"}
+    assert set(pool.trained) == trained
+    left_out = [record for record in ended if record.state == "pruned"]
+    assert len(left_out) + len(trained) == 40
+    kind = FIDELITIES["screening"]
+    brackets = 40 / kind.bracket
+    published = sum(bool(record.published) for record in ended)
+    assert len(trained) <= brackets * math.ceil(kind.bracket / kind.reduction) + published
+    for record in left_out:
+        assert record.proxy_seconds is None
+        assert record.reason == "not trained: MACs and latency of others promised more"
+
+
+@pytest.mark.parametrize("trainings", [0, 3, 7])
+def test_a_screened_run_that_dies_ends_as_if_it_had_not(trainings: int) -> None:
+    journal = MemoryJournal()
+    with pytest.raises(Killed):
+        search(journal, FakePool(dies_after=trainings), SCREENING)
+    undisturbed = search(MemoryJournal(), FakePool(), SCREENING)
+    assert summary(search(journal, FakePool(), SCREENING)) == summary(undisturbed)
+
+
+def test_costs_alone_order_what_is_not_trained() -> None:
+    cheap, dear = record(0, 0.0, 100), record(1, 0.9, 200)
+    for each in (cheap, dear):
+        each.rungs = {"0": 0.0}
+    assert promoted([cheap, dear], [], 0, reduction=2) == {0}
 
 
 def test_samplers_see_trials_without_values_as_pruned() -> None:
