@@ -122,6 +122,7 @@ def draw(summaries: Mapping[str, pd.DataFrame]) -> Figure:
             axes.legend(fontsize=8, loc="lower left")
         axes.axvline(0, color="0.7", linewidth=0.8)
         axes.set_xlim(-1, 1)
+        axes.set_xticks((-1, -0.5, 0, 0.5, 1))
         axes.set_xlabel("Kendall's tau with longer training")
         axes.set_title(f"{space}, {summaries[space]['n'].iloc[0]} variants", fontsize=9)
     return figure

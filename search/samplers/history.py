@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,7 @@ class Evaluated:
     order: int
 
 
+@functools.lru_cache(maxsize=4096)
 def network(config: ModelConfig) -> ModelConfig:
     """The network itself: canonical, without what acts in training only.
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import effvit
 from effvit.benchmark import Ratio, Timing
 from experiments import fast_networks
 from experiments.fast_networks import (
@@ -75,6 +76,22 @@ def test_goals_beside_the_authors_code(
     monkeypatch.setattr(fast_networks, "benchmark", lambda *_: found)
     rows = pd.DataFrame(measure(Case("sepvit_lite", "plain", 1), [mode], rounds=4))
     assert table(rows).rows[0][HEADER.index("verdict")] == verdict
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_arithmetic_alone_allows_stands_beside_the_goal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    macs = 16 * effvit.model_cost("sepvit_lite").macs
+    monkeypatch.setattr(fast_networks, "matmul_rate", lambda: 200.0 * macs)  # 5 ms
+    rows = pd.DataFrame(measure(Case("sepvit_lite", "plain", 16), ["eager"], rounds=4))
+    # Ours takes 10 ms and is 1.2 times as fast as the baseline, which then takes 12 ms.
+    assert table(rows).rows[0][HEADER.index("at most")] == f"{12 / 5:.2f} x"
+
+
+def test_a_product_of_matrices_takes_as_long_as_its_rate_says() -> None:
+    rate = fast_networks.matmul_rate()
+    assert 1e8 < rate < 1e13  # one core of whatever machine
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, asked: list[tuple[int, list[str]]]) -> None:
