@@ -229,19 +229,14 @@ class ArrayLedger:
         repeat: Count = 1,
     ) -> None:
         """Add ``repeat`` operations to the totals."""
-        once = isinstance(repeat, int) and repeat == 1  # most operations; it saves products
-        self.params += params if once else params * repeat
+        self.params += params * repeat
         if operator in COUNTED:
-            self.macs += macs if once else macs * repeat
-            self.activations += elements if once else elements * repeat
+            self.macs += macs * repeat
+            self.activations += elements * repeat
 
     def live(self, elements: Count, repeat: Count = 1) -> None:
         """Raise the peaks."""
-        if isinstance(repeat, int):
-            if repeat > 0:
-                np.maximum(self.peak, elements, out=self.peak)
-        else:
-            np.maximum(self.peak, np.where(repeat > 0, elements, 0), out=self.peak)
+        np.maximum(self.peak, np.where(repeat > 0, elements, 0), out=self.peak)
 
     def part(self, size: int) -> ArrayLedger:
         """Return an empty ledger of the same kind, to be merged."""

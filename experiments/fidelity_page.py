@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -45,11 +45,13 @@ def page(summary: pd.DataFrame, agreement: pd.DataFrame) -> str:
 
 def _parts(summary: pd.DataFrame, agreement: pd.DataFrame) -> Iterator[str]:
     yield INTRODUCTION
-    yield markdown_table(Table("", "", _POLICY_HEADER, tuple(map(_policy, _records(summary)))))
+    policies = tuple(map(_policy, summary.to_dict("records")))
+    yield markdown_table(Table("", "", _POLICY_HEADER, policies))
     yield _finding(summary)
     yield "## How early readings rank"
     yield "Kendall's tau with the accuracy after full training, and its bootstrap interval of 95 %:"
-    yield markdown_table(Table("", "", _READING_HEADER, tuple(map(_reading, _records(agreement)))))
+    readings = tuple(map(_reading, agreement.to_dict("records")))
+    yield markdown_table(Table("", "", _READING_HEADER, readings))
 
 
 _POLICY_HEADER = (
@@ -63,11 +65,7 @@ _POLICY_HEADER = (
 _READING_HEADER = ("reading", "variants", "tau", "interval")
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _policy(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _policy(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
     return (
         str(row["policy"]),
         _share(row["steps to reach it"]),
@@ -78,7 +76,7 @@ def _policy(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _reading(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _reading(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
     interval = f"{row['low']:.2f} to {row['high']:.2f}"
     return str(row["reading"]), str(row["variants"]), f"{row['tau']:.2f}", interval
 
@@ -88,7 +86,7 @@ def _share(value: float) -> str:
 
 
 def _finding(summary: pd.DataFrame) -> str:
-    """Which policies keep the goal in the median order, and in all orders."""
+    """Which policies keep the goal in the median order, and in nearly all."""
     kept = summary[summary["steps to reach it"] <= GOAL]
     goal = f"{GOAL:.0%} of the steps"
     if kept.empty:

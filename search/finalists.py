@@ -120,19 +120,17 @@ class FinalRound:
 
     def scores(self, record: TrialRecord) -> list[Score]:
         """Scores of a finalist, seed by seed."""
-        found = (
-            self._study.user_attrs.get(self._key(record.number, seed), {}) for seed in self._seeds
-        )
-        return [Score(**values) for values in found if "accuracy" in values]
+        return [Score(**values) for values in self._kept([record]) if "accuracy" in values]
 
     def failures(self, finalists: Sequence[TrialRecord]) -> Counter[str]:
         """Reasons of trainings that gave no result, and how often each occurred."""
-        found = (
-            self._study.user_attrs.get(self._key(record.number, seed), {})
-            for record in finalists
-            for seed in self._seeds
-        )
-        return Counter(values["reason"] for values in found if "reason" in values)
+        return Counter(v["reason"] for v in self._kept(finalists) if "reason" in v)
+
+    def _kept(self, finalists: Sequence[TrialRecord]) -> Iterator[dict[str, Any]]:
+        """What the study holds of each training, seed by seed; empty where it has not ended."""
+        for record in finalists:
+            for seed in self._seeds:
+                yield self._study.user_attrs.get(self._key(record.number, seed), {})
 
     def _key(self, number: int, seed: int) -> str:
         """Attribute of the study that holds what a training reached."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +36,6 @@ class Evaluated:
     order: int
 
 
-@functools.lru_cache(maxsize=4096)
 def network(config: ModelConfig) -> ModelConfig:
     """The network itself: canonical, without what acts in training only.
 

@@ -1,15 +1,15 @@
 """Training the shared weights: first the largest variant, then a few of all sizes a step.
 
 The largest is trained alone until it has found the relation, as in progressive shrinking (Cai et
-al., Once-for-all, arXiv 1908.09791, section 3): many variants at once, from random weights, do not
-find it. Then follows the sandwich rule (arXiv 1903.05134, section 3.2): among a step's variants is
-the smallest or the largest, in turn; the others are drawn balanced over MACs
+al., Once-for-all, arXiv 1908.09791, section 3): many variants at once, from random weights, had not
+found it after 400 steps. Then follows the sandwich rule (arXiv 1903.05134, section 3.2): among a
+step's variants is the smallest or the largest, in turn; the others are drawn balanced over MACs
 (:mod:`search.supernet.sampling`), so that weights of small variants are not those that larger ones
 left. Each has canvases of its own, their gradients are averaged. There is no in-place distillation:
 every cell is labelled, and nothing measured here says that it helps.
 
-Variants whose cells never meet are not trained: they cannot learn the relation, and what they do
-to the shared weights instead keeps the others from it.
+Variants whose cells never meet are not trained: they cannot learn the relation, which the shared
+weights are to hold.
 """
 
 from __future__ import annotations
@@ -62,13 +62,11 @@ PATHS = 3
 """Variants a step, one of them the smallest or the largest."""
 
 ALONE_SHARE = 0.4
-"""Share of the steps, at most, that the largest variant is trained alone, which is until
-
-the mean of its relation term over the last :data:`FOUND_STEPS` steps is below :data:`FOUND_LOSS`.
-"""
+"""Share of the steps, at most, that the largest variant is trained alone."""
 
 FOUND_STEPS, FOUND_LOSS = 20, 0.2
-"""Chance is 0.69 nats."""
+"""It is alone until the mean of its relation term over so many steps is below so many nats; chance
+is 0.69."""
 
 WIDEST_OF = 8
 """Variants of the pool which, with the extremes and the published, say how wide tensors are."""
@@ -79,7 +77,7 @@ class Paths:
     """Which variants train the weights.
 
     Attributes:
-        smallest, largest: By MACs, of those that keep the budget; the smallest's cells meet.
+        smallest, largest: By MACs, of those that keep the budget and whose cells meet.
         sampler: Draws the others, whose cells meet.
         shaping: Scaled variants as wide as any of the space.
     """
