@@ -65,10 +65,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         "How well does each accuracy proxy rank variants of a space as longer training does?",
         "experiments.proxy_audit:run",
     ),
-    "proxy_contrasts": Experiment(
-        "Which single changes of SepViT-Lite does the proxy tell apart, and which not?",
-        "experiments.proxy_contrasts:run",
-    ),
     "score_health": Experiment(
         "Is every zero-cost score a finite number for every variant, and what does it cost?",
         "experiments.score_health:run",

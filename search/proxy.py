@@ -26,7 +26,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -122,9 +122,18 @@ class ProxyRecipe:
     def rate(self, step: int) -> float:
         """Learning rate of a step (0 to ``steps - 1``)."""
         progress = (step + 0.5) / self.steps
-        return self.learning_rate * min(
-            1.0, progress / self.warm_up, (1.0 - progress) / self.warm_down
-        )
+        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
+
+
+def trapezoid(progress: float, warm_up: float, warm_down: float) -> float:
+    """Share of the peak's learning rate: linear up, flat, linear down to zero.
+
+    Args:
+        progress: Of the training, 0 to 1.
+        warm_up: Share of it in which the rate rises.
+        warm_down: Share of it in which the rate falls.
+    """
+    return min(1.0, progress / warm_up, (1.0 - progress) / warm_down)
 
 
 SEARCH = ProxyRecipe(name="search", steps=120)
@@ -205,7 +214,7 @@ def evaluate(
         ConfigError: The variant's family has no scaling rule, or a scaled value breaks a rule.
         ProxyFailed: The loss is no finite number, or memory does not suffice.
     """
-    return _train_and_measure(config, recipe, seed, threads, paused)[0]
+    return train_and_measure(config, recipe, seed, threads, paused)[0]
 
 
 def evaluate_rung(
@@ -226,7 +235,7 @@ def evaluate_rung(
         What was measured, and what it takes to go on.
     """
     started = time.perf_counter()
-    with torch_threads(threads), _memory_errors():
+    with torch_threads(threads), memory_errors():
         training = Training(proxy_config(config), recipe, seed, paused)
         training.advance(steps)
         scores = measure(training.network, validation_canvases(recipe, RUNG_SHARE))
@@ -246,7 +255,7 @@ def evaluate_test(
         repeated attempts the validation digits choose.
     """
     started = time.perf_counter()
-    result, network = _train_and_measure(config, recipe, seed, threads)
+    result, network = train_and_measure(config, recipe, seed, threads)
     held_out = held_out_canvases(recipe.evaluation_canvases, _TEST_SEED)
     with torch_threads(threads):
         scores = measure(network, held_out)
@@ -266,20 +275,23 @@ class Scores:
     relation_far: float
 
 
-def _train_and_measure(
+def train_and_measure(
     config: ModelConfig,
     recipe: ProxyRecipe,
     seed: int,
     threads: int,
     paused: Paused | None = None,
 ) -> tuple[ProxyResult, ProxyNetwork]:
-    """Train, again with another seed while the relation is not found; keep the best."""
+    """Train, again with another seed while the relation is not found; keep the best.
+
+    Arguments and errors as for :func:`evaluate`.
+    """
     started = time.perf_counter()
     scaled = proxy_config(config)
     limit = MAX_ATTEMPTS if cells_meet(scaled) else 1
     validation = validation_canvases(recipe)
     tried: list[tuple[Scores, ProxyNetwork]] = []
-    with torch_threads(threads), _memory_errors():
+    with torch_threads(threads), memory_errors():
         for attempt in range(limit):
             begun = paused if attempt == 0 else None
             network = train(scaled, recipe, seed + attempt * _ATTEMPT_SEEDS, begun)
@@ -387,9 +399,8 @@ class Training:
         self.step = 0
         self.network = ProxyNetwork(config)
         initialise(self.network, seed)
-        self._parameters = list(self.network.parameters())
         self._optimizer = torch.optim.AdamW(
-            self._parameters,
+            self.network.parameters(),
             lr=recipe.learning_rate,
             betas=BETAS,
             weight_decay=recipe.weight_decay,
@@ -415,23 +426,18 @@ class Training:
             ProxyFailed: The loss is no finite number.
         """
         self.network.train()
-        rest = itertools.islice(batches(self._recipe, self._seed), self.step, step)
-        for part, chosen in rest:
-            self._take(part, chosen)
+        recipe = self._recipe
+        for part, chosen in itertools.islice(batches(recipe, self._seed), self.step, step):
+            take_step(
+                self.network,
+                self._optimizer,
+                recipe.rate(self.step),
+                part,
+                chosen,
+                recipe,
+                f"{self.step} of {recipe.steps}",
+            )
             self.step += 1
-
-    def _take(self, part: Canvases, chosen: np.ndarray[Any, Any]) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.rate(self.step)
-        logits = self.network(as_input(part.images[chosen])).flatten(0, 1)
-        relation, recognition = losses(logits, part, chosen, self._recipe.label_smoothing)
-        loss = relation + self._recipe.recognition_weight * recognition
-        if not math.isfinite(loss.item()):
-            raise ProxyFailed(f"loss is {loss.item()} at step {self.step} of {self._recipe.steps}")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, CLIP)
-        self._optimizer.step()
 
 
 def train(
@@ -445,6 +451,54 @@ def train(
     training = Training(config, recipe, seed, paused)
     training.advance(recipe.steps)
     return training.network
+
+
+class LossWeights(Protocol):
+    """What a recipe says about the loss."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Of the digit's class."""
+
+    @property
+    def recognition_weight(self) -> float:
+        """Weight of the recognition term; the relation term has 1."""
+
+
+def take_step(
+    network: ProxyNetwork,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    part: Canvases,
+    chosen: np.ndarray[Any, Any],
+    weights: LossWeights,
+    place: str,
+) -> None:
+    """Go one step down the loss of some canvases.
+
+    Args:
+        network: What is trained.
+        optimizer: Of all its parameters.
+        rate: Learning rate.
+        part: Canvases.
+        chosen: Which of them.
+        weights: Of the loss.
+        place: Which step it is, for the error.
+
+    Raises:
+        ProxyFailed: The loss is no finite number.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    logits = network(as_input(part.images[chosen])).flatten(0, 1)
+    relation, recognition = losses(logits, part, chosen, weights.label_smoothing)
+    loss = relation + weights.recognition_weight * recognition
+    if not math.isfinite(loss.item()):
+        raise ProxyFailed(f"loss is {loss.item()} at step {place}")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+    optimizer.step()
 
 
 def losses(
@@ -524,7 +578,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
     """Turn the ways in which memory runs out into :class:`ProxyFailed`."""
     try:
         yield

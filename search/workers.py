@@ -24,13 +24,14 @@ import torch
 
 from effvit import ModelConfig
 from search.proxy import ProxyRecipe, ProxyResult, evaluate, evaluate_test
+from search.routing import RoutingRecipe, RoutingResult, evaluate_routing
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
 
 PARENT_CHECK_SECONDS = 2.0
 
 TrainingRecipe: TypeAlias = ProxyRecipe | Recipe
-"""How to train: on the embedded task, or on a data set."""
+"""How a search trains: on the embedded task, or on a data set."""
 
 
 def training_length(recipe: TrainingRecipe) -> int:
@@ -51,7 +52,7 @@ class TrainingTask:
     """
 
     config: ModelConfig
-    how: TrainingRecipe
+    how: TrainingRecipe | RoutingRecipe
     seed: int
     final: bool = False
     rung: int | None = None
@@ -179,6 +180,18 @@ def _trained(task: TrainingTask) -> Trained:
     if task.memory is None:
         return Trained(evaluate(task.config, task.recipe, task.seed))
     return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))
+
+
+def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:
+    """Train on the proxy's second task, after its first one, in this process.
+
+    Raises:
+        TypeError: It is to be trained on something else.
+    """
+    recipe = task.how
+    if not isinstance(recipe, RoutingRecipe):
+        raise TypeError(f"recipe {recipe.name} is not of the second task")
+    return as_outcome(lambda: evaluate_routing(task.config, recipe, task.seed))
 
 
 class TrainerOf(Protocol[SuccessT_co]):
@@ -385,3 +398,14 @@ class TrainingPool(WorkerPool[Trained]):
 
     def __init__(self, workers: int, work: Callable[[TrainingTask], Outcome] | None = None) -> None:
         super().__init__(workers, work or run_task)
+
+
+class RoutingPool(WorkerPool[RoutingResult]):
+    """Worker processes that train on the proxy's second task.
+
+    Args:
+        workers: How many at most.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers, run_routing_task)

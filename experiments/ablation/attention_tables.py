@@ -6,7 +6,7 @@ from effvit import ModelConfig
 from effvit.config import ConfigError
 from effvit.designs.hybrid import HybridConfig
 from effvit.designs.sepvit import VARIANTS
-from experiments.ablation.definition import Ablation, Change, Factor
+from experiments.ablation.definition import ALL_MEASURES, Ablation, Change, Factor
 from experiments.ablation.designs import FullFactorial, OneFactor
 
 LITE = VARIANTS["sepvit_lite"]
@@ -66,6 +66,7 @@ ABLATIONS: dict[str, Ablation] = {
             ),
         ),
         design=OneFactor(),
+        measures=ALL_MEASURES,
         notes=(
             "Widths and depths stay those of SepViT-Lite: types differ in cost as well.",
             HEADS,

@@ -23,8 +23,13 @@ from experiments.ablation.subjects import Absent, Network, Subject
 Change = Mapping[str, Any] | Callable[[ModelConfig], ModelConfig]
 """What a level does to a configuration: fields to set, or a function of the configuration."""
 
-Measure = Literal["latency", "proxy"]
-"""What is measured beside costs, which every row has: latency ratio; proxy accuracy."""
+Measure = Literal["latency", "proxy", "routing"]
+"""What is measured beside costs, which every row has: latency ratio, proxy accuracy, second task.
+
+The second task (:mod:`search.routing`) is measured of rows that have a proxy accuracy.
+"""
+
+ALL_MEASURES: frozenset[Measure] = frozenset({"latency", "proxy", "routing"})
 
 ON, OFF = "on", "off"
 """Levels of a factor that is there or not; labels then show the factor's name only."""

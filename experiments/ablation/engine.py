@@ -14,7 +14,7 @@ from rich.console import Console
 from effvit import ConfigError, ModelConfig
 from effvit.config import Resolution
 from experiments.ablation.definition import Ablation, Row
-from experiments.ablation.store import LatencyRatio, Store, Training
+from experiments.ablation.store import LatencyRatio, Recipe, Store, Training
 from experiments.ablation.subjects import Costs, Subject
 from experiments.ablation.timing import SubjectMeter
 from search.latency import LatencyProtocol
@@ -22,7 +22,16 @@ from search.progress import Progress
 from search.proxy import ProxyRecipe
 from search.proxy_scaling import proxy_config
 from search.records import Scale
-from search.workers import Trainer, TrainingPool, TrainingTask, train_insistently
+from search.routing import ROUTING, RoutingRecipe, RoutingResult
+from search.workers import (
+    RoutingPool,
+    Trained,
+    Trainer,
+    TrainerOf,
+    TrainingPool,
+    TrainingTask,
+    train_insistently,
+)
 
 NOT_ASKED = "not a measure of this table"
 NO_NETWORK = "no whole network of this package"
@@ -36,6 +45,7 @@ class Plan:
 
     Attributes:
         recipe: How the proxy trains.
+        routing: How it trains on its second task.
         protocol: How latency is measured, and beside which reference network.
         seeds: Seeds that all rows share.
         workers: Processes that train side by side, one thread each.
@@ -45,6 +55,7 @@ class Plan:
     protocol: LatencyProtocol
     seeds: tuple[int, ...]
     workers: int = 1
+    routing: RoutingRecipe = ROUTING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +66,7 @@ class MeasuredRow:
         row: The row.
         costs: Exact costs; None where nothing can be built.
         latency: Ratio to the reference network.
-        trainings: One for each seed; empty without a proxy accuracy.
+        trainings: One for each seed, with the scores of all tasks; empty without a proxy accuracy.
         missing: Why a measure (``latency``, ``proxy``) is not there.
     """
 
@@ -79,10 +90,12 @@ class Instruments:
 
     Attributes:
         pool: Makes what trains, for a number of workers.
+        routing_pool: Makes what trains on the second task.
         meter: Makes what measures latency, for a protocol and an image size.
     """
 
     pool: Callable[[int], AbstractContextManager[Trainer]] = TrainingPool
+    routing_pool: Callable[[int], AbstractContextManager[TrainerOf[RoutingResult]]] = RoutingPool
     meter: Callable[[LatencyProtocol, Resolution], RatioMeter] = SubjectMeter
 
 
@@ -111,7 +124,10 @@ def measure(
     timed = [row for row in rows if "latency" not in missing[row.label]]
     ratios, untimed = _measure_latency(timed, plan.protocol, store, console, instruments)
     trained = [row for row in rows if "proxy" not in missing[row.label]]
-    _train(trained, plan, store, console, instruments)
+    with_routing = "routing" in ablation.measures
+    _train(trained, plan, plan.recipe, instruments.pool, store, console)
+    if with_routing:
+        _train(trained, plan, plan.routing, instruments.routing_pool, store, console)
     for row in timed:
         if row.subject.key in untimed:
             missing[row.label]["latency"] = untimed[row.subject.key]
@@ -120,7 +136,7 @@ def measure(
             row=row,
             costs=row.subject.costs(),
             latency=ratios.get(row.subject.key),
-            trainings=_trainings(row, plan, store) if row in trained else (),
+            trainings=_trainings(row, plan, store, with_routing) if row in trained else (),
             missing=missing[row.label],
         )
         for row in rows
@@ -188,41 +204,65 @@ def _measure_latency(
 
 
 def _train(
-    rows: Sequence[Row], plan: Plan, store: Store, console: Console, instruments: Instruments
+    rows: Sequence[Row],
+    plan: Plan,
+    recipe: Recipe,
+    pool: Callable[[int], AbstractContextManager[TrainerOf[Trained | RoutingResult]]],
+    store: Store,
+    console: Console,
 ) -> None:
     """Train what the store lacks, seed by seed, so that an early stop leaves whole pairs."""
     configs = {_config(row).variant_id: _config(row) for row in rows}
     wanted = [
-        TrainingTask(config, plan.recipe, seed)
-        for seed in plan.seeds
-        for config in configs.values()
+        TrainingTask(config, recipe, seed) for seed in plan.seeds for config in configs.values()
     ]
-    known = [store.training(task.config, task.recipe, task.seed) for task in wanted]
+    known = [store.training(task.config, recipe, task.seed) for task in wanted]
     tasks = [task for task, found in zip(wanted, known, strict=True) if found is None]
     if not tasks:
         return
-    _say_estimate([found for found in known if found], len(tasks), plan.workers, console)
+    title = f"trainings, {recipe.name}"
+    _say_estimate(title, [found for found in known if found], len(tasks), plan.workers, console)
     with (
-        _progress(console, "trainings", len(wanted) - len(tasks), len(tasks)) as progress,
-        instruments.pool(plan.workers) as pool,
+        _progress(console, title, len(wanted) - len(tasks), len(tasks)) as progress,
+        pool(plan.workers) as trainer,
     ):
-        for index, outcome in train_insistently(pool, tasks):
+        for index, outcome in train_insistently(trainer, tasks):
             task = tasks[index]
-            store.add_training(task.config, task.recipe, task.seed, outcome)
+            store.add_training(task.config, recipe, task.seed, outcome)
             progress.step()
 
 
-def _say_estimate(known: Sequence[Training], left: int, workers: int, console: Console) -> None:
+def _say_estimate(
+    title: str, known: Sequence[Training], left: int, workers: int, console: Console
+) -> None:
     seconds = [training.seconds for training in known if training.seconds is not None]
     estimate = ""
     if seconds:
         estimate = f", about {statistics.fmean(seconds) * left / workers / 60:.1f} min"
-    console.print(f"{len(known)} trainings known, {left} to do{estimate}")
+    console.print(f"{title}: {len(known)} known, {left} to do{estimate}")
 
 
-def _trainings(row: Row, plan: Plan, store: Store) -> tuple[Training, ...]:
-    found = (store.training(_config(row), plan.recipe, seed) for seed in plan.seeds)
-    return tuple(training for training in found if training is not None)
+def _trainings(row: Row, plan: Plan, store: Store, with_routing: bool) -> tuple[Training, ...]:
+    """A row's trainings by seed, those on the second task joined to those on the first."""
+    config, found = _config(row), []
+    for seed in plan.seeds:
+        training = store.training(config, plan.recipe, seed)
+        routing = store.training(config, plan.routing, seed) if with_routing else None
+        if training is not None:
+            found.append(training if routing is None else _joined(training, routing))
+    return tuple(found)
+
+
+def _joined(first: Training, second: Training) -> Training:
+    """Both trainings of a seed as one; each may have failed by itself."""
+    seconds = [each.seconds for each in (first, second) if each.seconds is not None]
+    errors = [first.error, second.error and f"second task: {second.error}"]
+    return dataclasses.replace(
+        first,
+        scores=first.scores | second.scores,
+        seconds=sum(seconds) if seconds else None,
+        error="; ".join(filter(None, errors)),
+    )
 
 
 def _progress(console: Console, title: str, done: int, left: int) -> Progress:

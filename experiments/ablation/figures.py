@@ -20,6 +20,7 @@ from experiments.ablation.designs import Path
 from experiments.ablation.layout import effect_name
 from experiments.ablation.results import ACCURACY, Result, RowResult
 from experiments.ablation.significance import Difference
+from experiments.ablation.store import ROUTING
 
 BLUE, ORANGE, INK, MUTED, FAINT, GRID = (
     "#0072b2", "#d55e00", "#1b1d21", "#5f6368", "#9aa0a6", "#e3e5e8",
@@ -88,16 +89,14 @@ class Plane(NamedTuple):
 # --- data ---------------------------------------------------------------------------------------
 
 
-def bars(result: Result) -> tuple[Bar, ...]:
-    """Effects on proxy accuracy; in other designs differences to the first trained row."""
+def bars(result: Result, score: str = ACCURACY) -> tuple[Bar, ...]:
+    """Effects on a score; in other designs differences to the first trained row."""
     if result.effects:
         named = [
-            (effect_name(e, result.ablation), e.estimate)
-            for e in result.effects
-            if e.on == ACCURACY
+            (effect_name(e, result.ablation), e.estimate) for e in result.effects if e.on == score
         ]
     else:
-        named = [(row.label, row.base[ACCURACY]) for row in result.rows]
+        named = [(row.label, row.base[score]) for row in result.rows]
     return tuple(_bar(name, found) for name, found in named if found is not None)
 
 
@@ -141,13 +140,13 @@ def _speeds(rows: Sequence[RowResult]) -> list[Point]:
 def figures(result: Result) -> dict[str, Figure]:
     """All figures of a result that have something to show, by file name."""
     drawn: dict[str, Figure] = {}
-    if found := bars(result):
-        title = (
-            "Effect on proxy accuracy"
-            if result.effects
-            else "Proxy accuracy, to the first trained row"
-        )
-        drawn["effects"] = draw_bars(f"{result.name}: {title}", found)
+    for file, score, words in (
+        ("effects", ACCURACY, "proxy accuracy"),
+        ("routing", ROUTING, "routing, the second task"),
+    ):
+        if found := bars(result, score):
+            title = f"effect on {words}" if result.effects else f"{words}, to the first trained row"
+            drawn[file] = draw_bars(f"{result.name}: {title}", found)
     info = plane(result)
     if len(info.points) > 1:
         drawn["path"] = draw_plane(f"{result.name}: {info.y} against cost", info)

@@ -7,7 +7,6 @@ results says what the program says today of the same measurements.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from experiments.ablation.store import SCORES, LatencyRatio, Training
 from experiments.ablation.tables import ablation
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe
+from search.routing import RoutingRecipe
 
 RESULTS, TRIALS = "ablation_results_{}.csv", "ablation_trials_{}.csv"
 """Names of the kept files, by ablation."""
@@ -121,16 +121,22 @@ def _latency(values: Mapping[str, Any]) -> LatencyRatio | None:
 
 
 def _plan(values: Mapping[str, Any], trials: Mapping[str, tuple[Training, ...]]) -> Plan:
-    settings = json.loads(values["recipe_settings"])
-    for field in dataclasses.fields(ProxyRecipe):
-        if isinstance(settings.get(field.name), list):
-            settings[field.name] = tuple(settings[field.name])
     seeds = {training.seed for found in trials.values() for training in found}
     return Plan(
-        recipe=ProxyRecipe(**settings),
+        recipe=_proxy_recipe(json.loads(values["recipe_settings"])),
+        routing=_routing_recipe(json.loads(values["routing_settings"])),
         protocol=LatencyProtocol(**json.loads(values["latency_protocol"])),
         seeds=tuple(sorted(seeds)),
     )
+
+
+def _proxy_recipe(settings: Mapping[str, Any]) -> ProxyRecipe:
+    lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list)}
+    return ProxyRecipe(**{**settings, **lists})
+
+
+def _routing_recipe(settings: Mapping[str, Any]) -> RoutingRecipe:
+    return RoutingRecipe(**{**settings, "cue": _proxy_recipe(settings["cue"])})
 
 
 def _empty(value: object) -> bool:

@@ -12,7 +12,7 @@ from experiments.ablation.effects import Effect, term_name
 from experiments.ablation.published import MEANING, Verdict
 from experiments.ablation.results import ACCURACY, Count, Result, RowResult, Speed
 from experiments.ablation.significance import Difference, Mean
-from experiments.ablation.store import SCORES
+from experiments.ablation.store import ROUTING, SCORES
 
 DASH = "—"
 """Where there is nothing."""
@@ -30,6 +30,13 @@ MARKS: Mapping[Verdict, str] = {
 
 NAMES = {"params": "parameters", "macs": "MACs"}
 """Costs as readers know them."""
+
+SECOND_TASK = (
+    "Routing: share of right decisions on the proxy's second task, where each half of a canvas has "
+    "a cue of its own and that of the other half counts; chance is 0.5. It asks which window's cue "
+    "belongs where, which learned tokens are made to answer: a difference says what a network can "
+    "route within this budget, not what it would gain on images."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +63,8 @@ def tables(result: Result) -> list[Table]:
         found.insert(0, _glance(result))
     if result.trained:
         found += [_accuracy(result), _parts(result)]
+    if result.routed:
+        found.append(_routing(result))
     if result.effects:
         found.append(_effects(result))
     return [_without_empty_columns(table) for table in found]
@@ -126,11 +135,13 @@ def _glance(result: Result) -> Table:
         "MACs": lambda row: row.macs.verdict,
         "speed": lambda row: row.speed_verdict,
         "order of accuracy": lambda row: row.order_verdict,
+        "order of routing": lambda row: row.routing_verdict,
     }
     kept = {
         name: verdict
         for name, verdict in columns.items()
         if any(verdict(row) is not Verdict.NOT_PUBLISHED for row in result.rows)
+        and (result.routed or name != "order of routing")
     }
     used = {verdict(row) for verdict in kept.values() for row in result.rows}
     assert result.ablation.published is not None
@@ -199,20 +210,34 @@ def _published_speed(row: RowResult) -> str:
 
 def _accuracy(result: Result) -> Table:
     """Proxy accuracy with its differences, beside the published accuracy."""
+    return _beside_published(result, ACCURACY, "Proxy accuracy", _accuracy_caption(result))
+
+
+def _routing(result: Result) -> Table:
+    """The second task, likewise."""
+    recipe = result.plan.routing
+    caption = (
+        f"{SECOND_TASK} Trained after the first task (recipe {recipe.cue.name!r}, "
+        f"{recipe.cue.steps} steps of {recipe.cue.batch} canvases): {recipe.steps} steps of "
+        f"{recipe.batch}. Seeds, brackets and p as above."
+    )
+    return _beside_published(result, ROUTING, "Second task: routing", caption)
+
+
+def _beside_published(result: Result, score: str, title: str, caption: str) -> Table:
     published = result.ablation.published
-    header = ["row", "proxy accuracy", "to the row above", "to the first trained row"]
+    header = ["row", title[0].lower() + title[1:], "to the row above", "to the first trained row"]
     if published:
         header += [published.score or "published", "published step"]
     rows = []
     for row in result.rows:
-        cells = [row.label, interval(row.means[ACCURACY])]
-        cells += [_step(row.above[ACCURACY]), _step(row.base[ACCURACY])]
+        cells = [row.label, interval(row.means[score])]
+        cells += [_step(row.above[score]), _step(row.base[score])]
         if published:
-            score = row.published.score
-            step = row.published_step
-            cells += [score.text if score else DASH, DASH if step is None else f"{step:+}"]
+            printed, step = row.published.score, row.published_step
+            cells += [printed.text if printed else DASH, DASH if step is None else f"{step:+}"]
         rows.append(tuple(cells))
-    return Table("Proxy accuracy", _accuracy_caption(result), tuple(header), tuple(rows))
+    return Table(title, caption, tuple(header), tuple(rows))
 
 
 def _accuracy_caption(result: Result) -> str:
@@ -232,7 +257,7 @@ def _accuracy_caption(result: Result) -> str:
 
 def _parts(result: Result) -> Table:
     """The parts of the proxy accuracy, each with its difference to the first row."""
-    parts = SCORES[1:]
+    parts = [score for score in SCORES if score not in (ACCURACY, ROUTING)]
     header = ["row", *(name for part in parts for name in (part, "to the first trained row"))]
     rows = [
         (
@@ -291,7 +316,9 @@ def sentences(result: Result) -> Iterator[str]:
             if row.published.note:
                 yield f"{row.label}: {row.published.note}"
         if any(row.published_step is not None for row in result.rows):
-            yield _order(result.rows)
+            yield _order("proxy accuracy", [row.order_verdict for row in result.rows])
+            if result.routed:
+                yield _order("second task", [row.routing_verdict for row in result.rows])
     for row in result.rows:
         if row.measured.row.stand_in and row.measured.trainings:
             yield f"{row.label}: the proxy trains {row.measured.row.stand_in.variant_id} instead"
@@ -299,12 +326,12 @@ def sentences(result: Result) -> Iterator[str]:
             yield f"{row.label}: not built; {row.measured.row.subject.absence}"
 
 
-def _order(rows: Sequence[RowResult]) -> str:
-    """How many published steps of accuracy the proxy confirms."""
-    counts = Counter(row.order_verdict for row in rows)
-    published = len(rows) - counts[Verdict.NOT_PUBLISHED]
+def _order(by: str, verdicts: Sequence[Verdict]) -> str:
+    """How many published steps of accuracy are confirmed by a score of the proxy."""
+    counts = Counter(verdicts)
+    published = len(verdicts) - counts[Verdict.NOT_PUBLISHED]
     return (
-        f"Of {published} published steps of accuracy the proxy shows {counts[Verdict.ORDER]} with "
+        f"Of {published} published steps of accuracy the {by} shows {counts[Verdict.ORDER]} with "
         f"the same sign significantly, {counts[Verdict.NOT_REPRODUCED]} with the opposite sign "
         f"significantly; {counts[Verdict.UNRESOLVED]} are not resolved, "
         f"{counts[Verdict.NOT_MEASURED]} not measured."

@@ -49,8 +49,8 @@ MEANING: Mapping[Verdict, str] = {
     Verdict.LAST_DIGIT: "differs by one in the last printed digit",
     Verdict.ORDER: "the step from the row above has the published sign and is significant "
     "(Holm-corrected p below 0.05); a speed: faster or slower than the first row, as published",
-    Verdict.UNRESOLVED: "the difference is not significant at this number of seeds, or the speed "
-    "interval holds 1",
+    Verdict.UNRESOLVED: "the difference is not significant at this number of seeds; a speed: its "
+    "interval holds 1, or it was measured on a busy machine",
     Verdict.NOT_REPRODUCED: "differs by more, or has the opposite sign",
     Verdict.NOT_MEASURED: "the publication gives it, this run does not",
     Verdict.NOT_PUBLISHED: "this run gives it, the publication does not",

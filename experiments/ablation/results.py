@@ -14,7 +14,7 @@ from experiments.ablation.effects import Effect, effects
 from experiments.ablation.engine import MeasuredRow, Plan
 from experiments.ablation.published import UNPUBLISHED, Printed, PublishedRow, Verdict
 from experiments.ablation.significance import Difference, Mean, Scores, corrected, mean, paired
-from experiments.ablation.store import SCORES
+from experiments.ablation.store import ROUTING, SCORES
 
 ACCURACY = SCORES[0]
 
@@ -75,7 +75,7 @@ class RowResult:
         means: Mean of each score over its seeds.
         above, base: Paired difference of each score to the row above and to the first trained row
             of the group, Holm-corrected down the column.
-        step: The one of them that the published step is compared with: to the row above in a path,
+        steps: Those of them that the published step is compared with: to the row above in a path,
             else to the first trained row.
         published_step: That step of the published accuracy.
     """
@@ -87,7 +87,7 @@ class RowResult:
     means: Mapping[str, Mean | None]
     above: Mapping[str, Difference | None]
     base: Mapping[str, Difference | None]
-    step: Difference | None
+    steps: Mapping[str, Difference | None]
     published_step: Decimal | None
 
     @property
@@ -114,8 +114,13 @@ class RowResult:
 
     @property
     def order_verdict(self) -> Verdict:
-        """Whether the proxy accuracy makes a step of the published sign."""
-        return order_verdict(self.step, self.published_step)
+        """Whether the proxy accuracy makes a step of the published accuracy's sign."""
+        return order_verdict(self.steps[ACCURACY], self.published_step)
+
+    @property
+    def routing_verdict(self) -> Verdict:
+        """The same of the second task."""
+        return order_verdict(self.steps[ROUTING], self.published_step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +145,11 @@ class Result:
     def trained(self) -> bool:
         """Whether any row has a proxy accuracy."""
         return any(row.means[ACCURACY] for row in self.rows)
+
+    @property
+    def routed(self) -> bool:
+        """Whether any row was trained on the second task."""
+        return any(row.means[ROUTING] for row in self.rows)
 
     @property
     def timed(self) -> bool:
@@ -176,7 +186,7 @@ def summarise(name: str, ablation: Ablation, plan: Plan, measured: Sequence[Meas
                 means={s: mean(list(column[place].values())) for s, column in scores.items()},
                 above={s: column[place] for s, column in above.items()},
                 base={s: column[place] for s, column in base.items()},
-                step=(above if path else base)[ACCURACY][place],
+                steps={s: column[place] for s, column in (above if path else base).items()},
                 published_step=None if before is None else _step(printed[before], printed[place]),
             )
         )
@@ -264,6 +274,8 @@ def speed_verdict(speed: Speed | None, published: float | None) -> Verdict:
         return Verdict.NOT_PUBLISHED
     if speed is None:
         return Verdict.NOT_MEASURED
+    if speed.noisy:
+        return Verdict.UNRESOLVED
     if speed.low <= published <= speed.high:
         return Verdict.REPRODUCED
     if speed.low <= 1 <= speed.high:

@@ -11,7 +11,17 @@ from effvit.designs.pvtv2 import PVTv2Config
 from effvit.designs.sepvit import VARIANTS, SepViTConfig
 from effvit.designs.swin import VARIANTS as SWIN
 from effvit.designs.twins import VARIANTS as TWINS
-from experiments.ablation.definition import OFF, ON, Ablation, Change, Factor, Row, becomes, switch
+from experiments.ablation.definition import (
+    ALL_MEASURES,
+    OFF,
+    ON,
+    Ablation,
+    Change,
+    Factor,
+    Row,
+    becomes,
+    switch,
+)
 from experiments.ablation.designs import (
     FractionalFactorial,
     FullFactorial,
@@ -56,6 +66,7 @@ COMPONENTS = Ablation(
         switch("learned token", window_representation="learned"),
     ),
     design=Path(),
+    measures=ALL_MEASURES,
     stand_ins={"Swin-T + CPVT": SWIN_LIKE},
     reference="sepvit_tiny",
     published=Published(
@@ -83,6 +94,7 @@ WINDOW_TOKENS = Ablation(
         ),
     ),
     design=OneFactor(),
+    measures=ALL_MEASURES,
     reference="sepvit_tiny",
     published=Published(
         "ablation_published_sepvit_window_tokens.csv", f"{PAPER}, Tables 6 and 7", TOP1, GPU_SPEED
@@ -145,6 +157,7 @@ FACTORIAL = Ablation(
         switch("learned token", window_representation="learned"),
     ),
     design=FullFactorial(),
+    measures=ALL_MEASURES,
     order=3,
     notes=(
         "Without DSSA nothing reads the token: rows that differ in it alone are one network there.",
@@ -166,6 +179,7 @@ LEAVE_ONE_OUT = Ablation(
         Factor("pointwise attention", {OFF: {"pointwise_attention": "off"}, ON: {}}),
     ),
     design=LeaveOneOut(),
+    measures=ALL_MEASURES,
 )
 
 SWITCHES = Ablation(
@@ -218,9 +232,24 @@ def _head_width(width: int) -> Change:
     return change
 
 
+def _depth(blocks: int) -> Change:
+    """So many blocks in stage 3, DSSA and GSA in turns."""
+    return {"depths": (*LITE.depths[:2], blocks, LITE.depths[3])}
+
+
+def _width(width: int) -> Change:
+    """Channels of the first stage, doubled in each next; heads of 32 channels."""
+    widths = tuple(width << stage for stage in range(4))
+    return {"widths": widths, "heads": tuple(channels // 32 for channels in widths)}
+
+
 def _sweep(question: str, name: str, levels: dict[str, Change]) -> Ablation:
     return Ablation(
-        question=question, base=LITE, factors=(Factor(name, levels),), design=OneFactor()
+        question=question,
+        base=LITE,
+        factors=(Factor(name, levels),),
+        design=OneFactor(),
+        measures=ALL_MEASURES,
     )
 
 
@@ -232,6 +261,16 @@ ABLATIONS: dict[str, Ablation] = {
     "sepvit_factorial": FACTORIAL,
     "sepvit_leave_one_out": LEAVE_ONE_OUT,
     "sepvit_switches": SWITCHES,
+    "sepvit_depth": _sweep(
+        "How many blocks should stage 3 of SepViT-Lite have?",
+        "blocks in stage 3",
+        {str(LITE.depths[2]): {}, **{str(blocks): _depth(blocks) for blocks in (2, 4, 10)}},
+    ),
+    "sepvit_width": _sweep(
+        "How wide should SepViT-Lite be?",
+        "channels of stage 1",
+        {str(LITE.widths[0]): {}, **{str(width): _width(width) for width in (64, 96)}},
+    ),
     "sepvit_window_side": _sweep(
         "How large should the windows of SepViT-Lite be?",
         "window side",

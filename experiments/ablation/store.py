@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from effvit import ModelConfig
 from search.environment import environment
@@ -23,10 +23,20 @@ from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe, ProxyResult
 from search.proxy_statement import NAME
 from search.records import write_json
+from search.routing import RoutingRecipe, RoutingResult
 from search.workers import Outcome, TrainingFailure
 
-SCORES: tuple[str, ...] = ("accuracy", "relation", "recognition")
-"""Scores of a training: the proxy accuracy, then its parts."""
+ROUTING = "routing"
+"""Score of the training on the second task."""
+
+SCORES: tuple[str, ...] = ("accuracy", "relation", "recognition", ROUTING)
+"""Scores of a row: the proxy accuracy, its parts, then that of the second task."""
+
+Recipe: TypeAlias = ProxyRecipe | RoutingRecipe
+"""How a training is done: on the proxy's first task, or on both."""
+
+Ended: TypeAlias = Outcome | RoutingResult
+"""Outcome of a training by either."""
 
 Values = dict[str, Any]
 
@@ -37,7 +47,7 @@ class Training:
 
     Attributes:
         seed: Its seed.
-        scores: The :data:`SCORES`; empty where it failed.
+        scores: Some of :data:`SCORES`; empty where it failed.
         seconds: Wall time; None where it failed.
         error: Why it failed.
         environment: Machine, versions and date.
@@ -71,12 +81,12 @@ class Store:
 
     # --- trainings ------------------------------------------------------------------------------
 
-    def _training(self, config: ModelConfig, recipe: ProxyRecipe, seed: int) -> Path:
+    def _training(self, config: ModelConfig, recipe: Recipe, seed: int) -> Path:
         settings = fingerprint({"task": NAME, **recipe.to_dict()})
         name = f"{recipe.name}-{settings}-seed{seed}.json"
         return self._folder / "trainings" / config.variant_id / name
 
-    def training(self, config: ModelConfig, recipe: ProxyRecipe, seed: int) -> Training | None:
+    def training(self, config: ModelConfig, recipe: Recipe, seed: int) -> Training | None:
         """Look a training up; None if it has not been made."""
         values = _read(self._training(config, recipe, seed))
         try:
@@ -85,13 +95,14 @@ class Store:
             return None
 
     def add_training(
-        self, config: ModelConfig, recipe: ProxyRecipe, seed: int, outcome: Outcome
+        self, config: ModelConfig, recipe: Recipe, seed: int, outcome: Ended
     ) -> Training:
         """Keep a training that has ended."""
         if isinstance(outcome, TrainingFailure):
             found = Training(seed, {}, None, outcome.reason, dict(environment()))
         else:
-            found = _of_result(outcome.validation, seed)
+            result = outcome if isinstance(outcome, RoutingResult) else outcome.validation
+            found = Training(seed, _scores(result), result.seconds, "", dict(environment()))
         values = {"config": config.to_dict(), "task": NAME, "recipe": recipe.to_dict()}
         _write(self._training(config, recipe, seed), {**values, "training": _plain(found)})
         return found
@@ -122,9 +133,10 @@ def fingerprint(settings: Values) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _of_result(result: ProxyResult, seed: int) -> Training:
-    scores = {name: float(getattr(result, name)) for name in SCORES}
-    return Training(seed, scores, result.seconds, "", dict(environment()))
+def _scores(result: ProxyResult | RoutingResult) -> dict[str, float]:
+    """What counts of a result: of a training on both tasks that of the second one alone."""
+    second = isinstance(result, RoutingResult)
+    return {name: float(getattr(result, name)) for name in SCORES if (name == ROUTING) == second}
 
 
 def _plain(record: Training | LatencyRatio) -> Values:

@@ -83,6 +83,7 @@ def result_rows(result: Result) -> list[Values]:
     how = {
         "recipe": result.plan.recipe.name,
         "recipe_settings": json.dumps(result.plan.recipe.to_dict()),
+        "routing_settings": json.dumps(result.plan.routing.to_dict()),
         "latency_protocol": json.dumps(dataclasses.asdict(result.plan.protocol)),
         "source": result.ablation.published.source if result.ablation.published else "",
         **environment(),

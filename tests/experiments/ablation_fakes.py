@@ -18,6 +18,7 @@ from experiments.ablation.store import LatencyRatio
 from experiments.ablation.subjects import Subject
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe, ProxyResult
+from search.routing import ROUTING, RoutingResult
 from search.workers import Outcome, Trained, TrainingFailure, TrainingTask
 
 LITE = VARIANTS["sepvit_lite"]
@@ -46,6 +47,7 @@ class Fakes:
 
     Attributes:
         trained: Variant and seed of every training.
+        routed: The same of those on the second task.
         timed: Subjects whose latency was measured.
         workers: Numbers of workers asked for.
         failing: Seeds whose training fails.
@@ -54,6 +56,7 @@ class Fakes:
     """
 
     trained: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    routed: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     timed: list[str] = dataclasses.field(default_factory=list)
     workers: list[int] = dataclasses.field(default_factory=list)
     failing: frozenset[int] = frozenset()
@@ -62,7 +65,9 @@ class Fakes:
 
     @property
     def instruments(self) -> Instruments:
-        return Instruments(pool=self._pool, meter=self._meter)
+        return Instruments(
+            pool=self._pool, routing_pool=lambda _: FakeRouters(self), meter=self._meter
+        )
 
     def _pool(self, workers: int) -> Fakes:
         self.workers.append(workers)
@@ -96,6 +101,47 @@ class Fakes:
             raise MemoryError("needs about 9.0 GB, 1.0 GB are available")
         ratio = costs.macs / 10**9
         return LatencyRatio(ratio, 0.99 * ratio, 1.01 * ratio, self.noisy, {"device": "fake"})
+
+
+@dataclasses.dataclass
+class FakeRouters:
+    """Trains nothing on the second task, and tells the other fakes."""
+
+    fakes: Fakes
+
+    def __enter__(self) -> FakeRouters:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def train(
+        self, tasks: Sequence[TrainingTask]
+    ) -> Iterator[tuple[int, RoutingResult | TrainingFailure]]:
+        for index, task in enumerate(tasks):
+            assert task.how == ROUTING
+            self.fakes.routed.append((task.config.variant_id, task.seed))
+            if task.seed in self.fakes.failing:
+                yield index, TrainingFailure("loss is nan at step 9 of 100")
+            else:
+                yield index, routing_result(task.config, task.seed)
+
+
+def routing_result(config: ModelConfig, seed: int) -> RoutingResult:
+    """0.7, 0.25 more with a learned token."""
+    assert isinstance(config, SepViTConfig)
+    learned = config.window_representation == "learned"
+    return RoutingResult(
+        routing=0.7 + 0.25 * learned + seed / 100,
+        relation=0.99,
+        relation_before=0.98,
+        recognition=0.6,
+        recipe="routing",
+        steps=100,
+        seed=seed,
+        attempts=1,
+        seconds=30.0,
+    )
 
 
 def accuracy(config: ModelConfig, seed: int) -> float:

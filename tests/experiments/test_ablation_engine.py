@@ -10,6 +10,7 @@ import pytest
 from effvit import model_cost
 from effvit.designs.swin import SwinConfig
 from experiments.ablation.definition import (
+    ALL_MEASURES,
     OFF,
     ON,
     Ablation,
@@ -217,8 +218,41 @@ def test_progress_says_what_is_known_and_how_long_the_rest_takes(store: Store) -
     console = quiet()
     measure(STEPS, PLAN, store, console, Fakes().instruments)
     lines = printed(console)
-    assert "3 trainings known, 6 to do, about 6.0 min" in lines  # 60 s each
-    assert "trainings 9/9" in lines
+    assert "trainings, brief: 3 known, 6 to do, about 6.0 min" in lines  # 60 s each
+    assert "trainings, brief 9/9" in lines
+
+
+# --- second task --------------------------------------------------------------------------------
+
+BOTH_TASKS = dataclasses.replace(STEPS, measures=ALL_MEASURES)
+
+
+def test_rows_are_trained_on_the_second_task_where_the_ablation_asks_for_it(store: Store) -> None:
+    fakes = Fakes()
+    rows = run(BOTH_TASKS, store, fakes)
+    assert len(fakes.routed) == len(fakes.trained) == 9
+    learned = rows[-1].trainings
+    # 0.7 + 0.25 of the token, and a hundredth of the seed; both trainings' seconds
+    assert [training.scores["routing"] for training in learned] == [0.95, 0.96, 0.97]
+    assert [training.scores["relation"] for training in learned] == [0.9] * 3
+    assert {training.seconds for training in learned} == {60.0 + 30.0}
+
+
+def test_the_second_task_is_not_trained_twice_nor_asked_for_elsewhere(store: Store) -> None:
+    run(BOTH_TASKS, store, Fakes())
+    fakes = Fakes()
+    again, without = run(BOTH_TASKS, store, fakes), run(STEPS, store, fakes)
+    assert (fakes.trained, fakes.routed) == ([], [])
+    assert all("routing" in training.scores for training in again[0].trainings)
+    assert all("routing" not in training.scores for training in without[0].trainings)
+
+
+def test_a_failure_on_the_second_task_is_told_from_one_on_the_first(store: Store) -> None:
+    run(STEPS, store, Fakes())
+    rows = run(BOTH_TASKS, store, Fakes(failing=frozenset({1})))
+    found = rows[0].trainings[1]
+    assert found.error == "second task: loss is nan at step 9 of 100"
+    assert set(found.scores) == {"accuracy", "relation", "recognition"}
 
 
 # --- what is missing ----------------------------------------------------------------------------

@@ -159,6 +159,36 @@ def test_verdicts_on_speed(
     assert speed_verdict(Speed(value, low, high, False), printed) is verdict
 
 
+def test_steps_of_the_second_task_have_verdicts_of_their_own(beside: Ablation) -> None:
+    """The token's step, which the accuracy does not resolve, shows in the routing."""
+    rows = [
+        dataclasses.replace(
+            row,
+            trainings=tuple(
+                dataclasses.replace(each, scores=each.scores | {"routing": routing + 0.01 * n})
+                for n, each in enumerate(row.trainings)
+            ),
+        )
+        for row, routing in zip(measured(beside, ACCURACIES), (0.7, 0.7, 0.95), strict=True)
+    ]
+    result = summarise("steps", beside, PLAN, rows)
+    learned = result.rows[-1]
+    assert learned.order_verdict is Verdict.UNRESOLVED
+    assert learned.routing_verdict is Verdict.ORDER
+    text = markdown(result)
+    assert "| + learned token | 0.960 [0.935, 0.985] |" in text  # 0.95 to 0.97, t(2) = 4.303
+    assert "the second task shows 1 with the same sign significantly" in text
+    assert {"effects", "routing", "path"} == set(figures(result))
+
+
+def test_tables_without_the_second_task_do_not_speak_of_it(beside: Ablation) -> None:
+    assert "outing" not in markdown(summary(beside))
+
+
+def test_a_busy_machine_settles_no_speed() -> None:
+    assert speed_verdict(Speed(1.08, 1.05, 1.11, noisy=True), 1.07) is Verdict.UNRESOLVED
+
+
 def test_verdicts_without_one_of_the_two() -> None:
     speed = Speed(1.0, 0.9, 1.1, False)
     step = Difference(0.1, 0.05, 0.15, 5, 0.001, 0.001)
@@ -279,8 +309,9 @@ def test_markdown_of_a_result(beside: Ablation) -> None:
     assert "recipe 'brief' (3 steps of 4 canvases), seeds 0 to 2" in text
     assert "Beside a paper, Table 6." in text
     assert (
-        "Of 2 published steps of accuracy the proxy shows 1 with the same sign significantly, "
-        "0 with the opposite sign significantly; 1 are not resolved, 0 not measured." in text
+        "Of 2 published steps of accuracy the proxy accuracy shows 1 with the same sign "
+        "significantly, 0 with the opposite sign significantly; 1 are not resolved, 0 not measured."
+        in text
     )
 
 
