@@ -29,14 +29,16 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Ablations: how many seeds, from --seed on.")
+        int | None,
+        typer.Option(min=1, help="How many seeds (ablations; finalists of tradeoff_curves)."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
     cache: Annotated[
         Path, typer.Option(help="Folder of measurements that ablations share.")
     ] = CACHE,
     space: Annotated[
-        str | None, typer.Option(help="Space, for experiments that study one (proxy_audit).")
+        str | None,
+        typer.Option(help="Space, for experiments that study one (proxy_audit, tradeoff_curves)."),
     ] = None,
 ) -> None:
     """Run an experiment, or go on with it where it stopped; without a name, list them."""

@@ -6,7 +6,8 @@ digits stands against MACs and latency of the variants that a search of each spa
 the published models among them trained alike.
 
 The searches are those of ``python -m search.run``, one folder each, so they go on where they were
-stopped; their reports lie beside the results.
+stopped; their reports lie beside the results. ``--space`` searches one space only; what is written
+covers all spaces whose search is done.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from effvit.config import unknown_name
 from experiments.ablation.figures import encode
 from experiments.catalogue import DATA, Options
 from experiments.latency_claims_table import networks
@@ -69,10 +71,17 @@ the width of the budgets' logarithm; its 95 % interval is over seeds.
 
 
 def run(options: Options) -> None:
-    """Search every space as far as it is not done, then write points, figures and a page."""
-    for space in SEARCHED:
+    """Search every space as far as it is not done, then write points, figures and a page.
+
+    Raises:
+        ConfigError: A space that has no published models, or that the proxy does not scale.
+    """
+    if options.space is not None and options.space not in SEARCHED:
+        raise unknown_name("searched space", options.space, SEARCHED)
+    for space in [options.space] if options.space else SEARCHED:
         search(space, options)
-    points = pd.concat([read(space, options.out / space) for space in SEARCHED])
+    done = [space for space in SEARCHED if (options.out / space / "pareto.csv").exists()]
+    points = pd.concat([read(space, options.out / space) for space in done])
     rows = [{**row, **environment("cpu")} for row in points.to_dict("records")]
     write_csv(options.out / POINTS, rows)
     console = Console(highlight=False)
@@ -88,20 +97,21 @@ def search(space: str, options: Options) -> None:
     Raises:
         subprocess.CalledProcessError: It failed; what it printed says why.
     """
-    settings: dict[str, int] = {
-        "trials": TRIALS, "finalists": FINALISTS, "final_seeds": FINAL_SEEDS,
-    }  # fmt: skip
+    subprocess.run(command(space, options), check=True)  # noqa: S603 - our own module
+
+
+def command(space: str, options: Options) -> list[str]:
+    """The command line of the search of a space."""
+    seeds = options.seeds or FINAL_SEEDS
+    settings: dict[str, int] = {"trials": TRIALS, "finalists": FINALISTS, "final_seeds": seeds}
     if options.quick:
         settings = dict(QUICK)
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    subprocess.run(  # noqa: S603 - our own module
-        [
-            sys.executable, "-m", "search.run", "--space", space, "--out",
-            str(options.out / space), "--seed", str(options.seed), "--workers",
-            str(options.workers), "--threads", "1", *arguments,
-        ],
-        check=True,
-    )  # fmt: skip
+    return [
+        sys.executable, "-m", "search.run", "--space", space, "--out",
+        str(options.out / space), "--seed", str(options.seed), "--workers",
+        str(options.workers), "--threads", "1", *arguments,
+    ]  # fmt: skip
 
 
 def read(space: str, folder: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from effvit.config import ConfigError
+from experiments.catalogue import Options
 from experiments.latency_claims_figure import LOOKS
 from experiments.latency_claims_table import networks
-from experiments.tradeoff_curves import COLUMNS, finalists_by, gain_text, page, read, write
+from experiments.tradeoff_curves import (
+    COLUMNS,
+    command,
+    finalists_by,
+    gain_text,
+    page,
+    read,
+    run,
+    write,
+)
 from experiments.tradeoff_findings import Finalist, gain
 
 
@@ -127,6 +139,38 @@ def test_the_page_says_the_gain_and_figures_are_written(folder: Path) -> None:
         "tradeoff_sepvit.png", "tradeoff_published.png", "tradeoff_curves.md",
     }  # fmt: skip
     assert (folder / "tradeoff_sepvit.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow  # figures are drawn
+def test_one_space_is_searched_and_all_that_are_done_are_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(folder, out / "hybrid", ignore=shutil.ignore_patterns("out"))
+    begun: list[str] = []
+
+    def searched(space: str, options: Options) -> None:
+        begun.append(space)
+        shutil.copytree(options.out / "hybrid", options.out / space)
+
+    monkeypatch.setattr("experiments.tradeoff_curves.search", searched)
+    run(Options(out=out, space="sepvit"))
+    assert begun == ["sepvit"]
+    assert pd.read_csv(out / "tradeoff_curves.csv")["space"].unique().tolist() == [
+        "sepvit", "hybrid",
+    ]  # fmt: skip
+
+
+def test_a_search_is_that_of_the_command_line_with_its_seeds(tmp_path: Path) -> None:
+    words = command("hybrid", Options(out=tmp_path, seeds=2, workers=3))
+    assert words[words.index("--out") + 1] == str(tmp_path / "hybrid")
+    assert {"--final-seeds=2", "--trials=60"} <= set(words)
+    assert "--steps=20" in command("hybrid", Options(out=tmp_path, quick=True))
+
+
+def test_a_space_that_is_not_searched_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="searched space"):
+        run(Options(out=tmp_path, space="pit"))
 
 
 def test_every_family_with_published_accuracies_has_a_look() -> None:
