@@ -26,10 +26,15 @@ from rich.progress import track
 from effvit import ModelConfig, model_cost
 from experiments.catalogue import Options
 from experiments.measure import append_row, finished_rows
-from search import proxy
 from search.latency import LatencyMeter, LatencyProtocol
-from search.proxy_network import ProxyNetwork
-from search.proxy_scaling import proxy_config
+from search.proxy import SEARCH, ProxyResult, evaluate
+from search.proxy.evaluation import RELATION_FOUND, RUNG_SHARE
+from search.proxy.feed import validation_canvases
+from search.proxy.network import ProxyNetwork
+from search.proxy.scaling import proxy_config
+from search.proxy.scores import Scores
+from search.proxy.scores import measure as scores_of
+from search.proxy.training import Training, train
 from spaces import get_space
 
 SPACE, MAX_MACS = "sepvit", 1_500_000_000
@@ -94,9 +99,9 @@ def measure(config: ModelConfig, meter: LatencyMeter, seed: int, compared: Seque
 
 def _training(config: ModelConfig, seed: int, compared: Sequence[int]) -> Row:
     """Train as a search does, measured on the way; then again, if it has to be, as it does."""
-    recipe, row = proxy.SEARCH, Row()
+    recipe, row = SEARCH, Row()
     started = time.process_time()
-    training = proxy.Training(proxy_config(config), recipe, seed)
+    training = Training(proxy_config(config), recipe, seed)
     aside = 0.0
     for steps in RUNGS:
         training.advance(steps)
@@ -107,40 +112,40 @@ def _training(config: ModelConfig, seed: int, compared: Sequence[int]) -> Row:
             row |= _reading(f"branched_{steps}", branched)
         aside += time.process_time() - before
     training.advance(recipe.steps)
-    scores = proxy.measure(training.network, proxy.validation_canvases(recipe))
+    scores = scores_of(training.network, validation_canvases(recipe))
     seconds = time.process_time() - started - aside
     attempts, full = 1, _reading("full", scores)
-    if scores.relation < proxy.RELATION_FOUND:  # as in a search: perhaps again, with other seeds
-        result = proxy.evaluate(config, recipe, seed)
+    if scores.relation < RELATION_FOUND:  # as in a search: perhaps again, with other seeds
+        result = evaluate(config, recipe, seed)
         attempts, full = result.attempts, _reading("full", result)
     return {**row, **full, "attempts": attempts, "seconds": round(seconds, 2)}
 
 
-def _branch(config: ModelConfig, training: proxy.Training, seed: int) -> proxy.Scores:
+def _branch(config: ModelConfig, training: Training, seed: int) -> Scores:
     """Scores of a copy whose rate falls to zero."""
     more = round(training.step * BRANCH)
     steps = training.step + more
     recipe = dataclasses.replace(
-        proxy.SEARCH,
+        SEARCH,
         steps=steps,
-        warm_up=proxy.SEARCH.warm_up * proxy.SEARCH.steps / steps,
+        warm_up=SEARCH.warm_up * SEARCH.steps / steps,
         warm_down=more / steps,
     )
-    branch = proxy.Training(proxy_config(config), recipe, seed, copy.deepcopy(training.pause()))
+    branch = Training(proxy_config(config), recipe, seed, copy.deepcopy(training.pause()))
     branch.advance(steps)
     return _quick(branch.network)
 
 
-def _anew(config: ModelConfig, steps: int, seed: int) -> proxy.Scores:
-    recipe = dataclasses.replace(proxy.SEARCH, steps=steps)
-    return _quick(proxy.train(proxy_config(config), recipe, seed))
+def _anew(config: ModelConfig, steps: int, seed: int) -> Scores:
+    recipe = dataclasses.replace(SEARCH, steps=steps)
+    return _quick(train(proxy_config(config), recipe, seed))
 
 
-def _quick(network: ProxyNetwork) -> proxy.Scores:
-    return proxy.measure(network, proxy.validation_canvases(proxy.SEARCH, proxy.RUNG_SHARE))
+def _quick(network: ProxyNetwork) -> Scores:
+    return scores_of(network, validation_canvases(SEARCH, RUNG_SHARE))
 
 
-def _reading(name: str, scores: proxy.Scores | proxy.ProxyResult | None) -> Row:
+def _reading(name: str, scores: Scores | ProxyResult | None) -> Row:
     """Columns of one reading."""
     return {
         f"{name}_{score}": None if scores is None else round(getattr(scores, score), 4)

@@ -23,7 +23,7 @@ from effvit import ModelConfig, model_cost
 from effvit.config import ConfigError
 from search.environment import environment
 from search.proxy import ProxyRecipe
-from search.proxy_scaling import cells_meet, proxy_config
+from search.proxy.scaling import cells_meet, proxy_config
 from search.workers import (
     Outcome,
     TrainingFailure,

@@ -32,7 +32,7 @@ from experiments.measure import append_row, finished_rows, measure_all
 from experiments.progress import progress_bar
 from experiments.ranking import Estimate
 from search.proxy import ProxyRecipe
-from search.proxy_statement import SUMMARY
+from search.proxy.statement import SUMMARY
 from search.scores.many import score_all
 from search.scores.table import SCORES
 from search.supernet.supernet import Supernet

@@ -18,7 +18,7 @@ from effvit import ConfigError, ModelConfig
 from experiments.catalogue import Options
 from experiments.measure import append_row, finished_rows
 from search.environment import environment
-from search.proxy_scaling import proxy_config
+from search.proxy.scaling import proxy_config
 from search.scores.many import Scored, score_all
 from search.scores.table import SCORES
 from spaces import SPACES, get_space

@@ -11,10 +11,10 @@ from effvit.config import Resolution, parse_resolution
 from search import proxy
 from search.data_proxy import RESOLUTION, ImageTraining, image_training
 from search.datasets import EMBEDDED, DataSettings
-from search.digits import CANVAS
 from search.fidelities import check_fidelities
-from search.proxy_scaling import family_steps
-from search.proxy_statement import statement
+from search.proxy.digits import CANVAS
+from search.proxy.scaling import family_steps
+from search.proxy.statement import statement
 from search.settings import Proxy
 from search.train.options import changed
 from search.train.recipe import named_recipe

@@ -132,7 +132,7 @@ class ImageTraining:
         )
 
     def statement(self) -> dict[str, Any]:
-        """What every report must say; see :func:`search.proxy_statement.statement`."""
+        """What every report must say; see :func:`search.proxy.statement.statement`."""
         epochs, longer = self.search_recipe.epochs, self.final_recipe.epochs
         finalists = "" if longer == epochs else f" (finalists: {longer})"
         unit = "epoch" if epochs == 1 else "epochs"

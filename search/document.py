@@ -27,7 +27,7 @@ def document(
     Args:
         settings: What defines it.
         space: Where variants come from.
-        accuracy: What its accuracy axis is, see :func:`search.proxy_statement.statement`.
+        accuracy: What its accuracy axis is, see :func:`search.proxy.statement.statement`.
         calibration: What was measured at its start.
         predicting: What predicts latencies, if anything does.
     """

@@ -23,8 +23,9 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import torch
 
 from effvit import ModelConfig
-from search.proxy import ProxyRecipe, ProxyResult, evaluate, evaluate_test
-from search.routing import RoutingRecipe, RoutingResult, evaluate_routing
+from search.proxy import ProxyRecipe, ProxyResult, evaluate
+from search.proxy.evaluation import evaluate_test
+from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
 

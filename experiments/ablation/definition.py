@@ -26,7 +26,7 @@ Change = Mapping[str, Any] | Callable[[ModelConfig], ModelConfig]
 Measure = Literal["latency", "proxy", "routing"]
 """What is measured beside costs, which every row has: latency ratio, proxy accuracy, second task.
 
-The second task (:mod:`search.routing`) is measured of rows that have a proxy accuracy.
+The second task (:mod:`search.proxy.routing`) is measured of rows that have a proxy accuracy.
 """
 
 ALL_MEASURES: frozenset[Measure] = frozenset({"latency", "proxy", "routing"})

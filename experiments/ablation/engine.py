@@ -20,9 +20,9 @@ from experiments.ablation.timing import SubjectMeter
 from search.latency import LatencyProtocol
 from search.progress import Progress
 from search.proxy import ProxyRecipe
-from search.proxy_scaling import proxy_config
+from search.proxy.routing import ROUTING, RoutingRecipe, RoutingResult
+from search.proxy.scaling import proxy_config
 from search.records import Scale
-from search.routing import ROUTING, RoutingRecipe, RoutingResult
 from search.workers import (
     RoutingPool,
     Trained,

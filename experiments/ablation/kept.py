@@ -23,7 +23,7 @@ from experiments.ablation.store import SCORES, LatencyRatio, Training
 from experiments.ablation.tables import ablation
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe
-from search.routing import RoutingRecipe
+from search.proxy.routing import RoutingRecipe
 
 RESULTS, TRIALS = "ablation_results_{}.csv", "ablation_trials_{}.csv"
 """Names of the kept files, by ablation."""

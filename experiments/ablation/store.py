@@ -21,9 +21,9 @@ from effvit import ModelConfig
 from search.environment import environment
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe, ProxyResult
-from search.proxy_statement import NAME
+from search.proxy.routing import RoutingRecipe, RoutingResult
+from search.proxy.statement import NAME
 from search.records import write_json
-from search.routing import RoutingRecipe, RoutingResult
 from search.workers import Outcome, TrainingFailure
 
 ROUTING = "routing"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from effvit import ModelConfig
 from experiments.measure import Task
 from search.proxy import SEARCH, ProxyRecipe
-from search.proxy_scaling import family_steps
+from search.proxy.scaling import family_steps
 from search.supernet.sampling import BalancedSampler
 from spaces.space import Space
 

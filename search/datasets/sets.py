@@ -15,7 +15,7 @@ from search.datasets.layouts import Layout, find_layout
 from search.datasets.settings import EMBEDDED, TEST_SPLIT, DataSettings
 from search.datasets.streams import ImageStream, is_stream, open_stream
 from search.datasets.transforms import Transform
-from search.digits import Split, held_out_sources, split_sources
+from search.proxy.digits import Split, held_out_sources, split_sources
 from search.randomness import seeded
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Scores of many variants, each as the network that the proxy trains, on the proxy's canvases.
 
-A variant's network is :class:`search.proxy_network.ProxyNetwork` of the scaled variant, initialised
+A variant's network is :class:`search.proxy.network.ProxyNetwork` of the scaled variant, initialised
 by the seed as the proxy does; the batch are training canvases of that seed, the same for all
 variants, standardised as a whole. Scores that read targets see the classes of the cells.
 """
@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from effvit import ModelConfig
-from search.digits import Split, canvases
-from search.proxy_network import ProxyNetwork, initialise
-from search.proxy_scaling import proxy_config
+from search.proxy.digits import Split, canvases
+from search.proxy.network import ProxyNetwork, initialise
+from search.proxy.scaling import proxy_config
 from search.scores.common import Batch
 from search.scores.table import SCORES, compute
 from search.workers import prepare_worker

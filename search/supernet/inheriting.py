@@ -10,19 +10,12 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from effvit.config import ModelConfig
-from search.proxy import (
-    ProxyRecipe,
-    Scores,
-    as_input,
-    losses,
-    predict,
-    scores_of,
-    torch_threads,
-    training_canvases,
-    validation_canvases,
-)
-from search.proxy_network import ProxyNetwork
-from search.proxy_scaling import proxy_config
+from search.proxy import ProxyRecipe
+from search.proxy.feed import as_input, training_canvases, validation_canvases
+from search.proxy.network import ProxyNetwork
+from search.proxy.scaling import proxy_config
+from search.proxy.scores import Scores, predict, scores_of
+from search.proxy.training import losses, torch_threads
 from search.supernet.training import Trained
 
 CANVASES = 100

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effvit import ConfigError, ModelConfig, model_cost, model_costs
-from search.proxy_scaling import cells_meet, proxy_config
+from search.proxy.scaling import cells_meet, proxy_config
 from spaces.space import Space
 
 POOL = 768

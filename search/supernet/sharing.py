@@ -300,7 +300,7 @@ def share(name: str, shape: Sequence[int], config: ModelConfig) -> Share:
     """Say what a parameter of a scaled variant's network is of the shared weights.
 
     Args:
-        name: Of the parameter, in :class:`search.proxy_network.ProxyNetwork`.
+        name: Of the parameter, in :class:`search.proxy.network.ProxyNetwork`.
         shape: Its shape.
         config: The scaled variant.
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from effvit.config import ConfigError
 from search.proxy import ProxyRecipe
-from search.proxy_scaling import proxy_config
+from search.proxy.scaling import proxy_config
 from search.supernet.training import Paths, Trained
 from search.supernet.weights import SharedWeights
 from spaces.space import Space

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from effvit import ConfigError, ModelConfig
-from search.proxy import RELATION_FOUND, ProxyRecipe, ProxyResult
+from search.proxy import ProxyRecipe, ProxyResult
+from search.proxy.evaluation import RELATION_FOUND
 from search.records import write_csv
 from search.supernet.sampling import BalancedSampler
 from search.supernet.supernet import Agreement, Supernet, agreement

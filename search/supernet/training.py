@@ -28,18 +28,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from effvit import ConfigError, ModelConfig, model_cost
-from search.digits import Canvases
-from search.proxy import (
-    BETAS,
-    CLIP,
-    ProxyFailed,
-    ProxyRecipe,
-    as_input,
-    batches,
-    losses,
-    torch_threads,
-)
-from search.proxy_scaling import proxy_config
+from search.proxy import ProxyFailed, ProxyRecipe
+from search.proxy.digits import Canvases
+from search.proxy.feed import as_input, batches
+from search.proxy.scaling import proxy_config
+from search.proxy.training import BETAS, CLIP, losses, torch_threads
 from search.supernet.sampling import BalancedSampler, largest, smallest
 from search.supernet.weights import SharedWeights, skeleton
 from spaces.space import Space

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from effvit.config import ConfigError, ModelConfig
-from search.proxy_network import ProxyNetwork, draw, initialise, is_drawn
+from search.proxy.network import ProxyNetwork, draw, initialise, is_drawn
 from search.supernet.sharing import AxisSlice, Share, share
 
 SKELETONS = 64

@@ -18,7 +18,7 @@ from experiments.ablation.store import LatencyRatio
 from experiments.ablation.subjects import Subject
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe, ProxyResult
-from search.routing import ROUTING, RoutingResult
+from search.proxy.routing import ROUTING, RoutingResult
 from search.workers import Outcome, Trained, TrainingFailure, TrainingTask
 
 LITE = VARIANTS["sepvit_lite"]

@@ -33,7 +33,7 @@ from experiments.catalogue import DATA, Options
 from experiments.measure import Task, describe
 from experiments.proxy_audit import Files
 from search.proxy import SEARCH
-from search.proxy_scaling import proxy_config
+from search.proxy.scaling import proxy_config
 from search.scores.table import SCORES
 from spaces import get_space
 

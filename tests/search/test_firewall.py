@@ -16,14 +16,14 @@ from tests.search.datasets.folders import COLOURS, write_parts
 ROOT = Path(__file__).parents[2]
 
 DOORS = {
-    "held_out_canvases": {"search/digits.py", "search/proxy.py"},
-    "held_out_sources": {"search/digits.py", "search/datasets/sets.py"},
+    "held_out_canvases": {"search/proxy/digits.py", "search/proxy/evaluation.py"},
+    "held_out_sources": {"search/proxy/digits.py", "search/datasets/sets.py"},
     "held_out_images": {
         "search/datasets/__init__.py",
         "search/datasets/sets.py",
         "search/train/final.py",
     },
-    "evaluate_test": {"search/proxy.py", "search/workers.py"},
+    "evaluate_test": {"search/proxy/evaluation.py", "search/workers.py"},
     "measure_held_out": {"search/train/final.py", "search/train/brief.py"},
     "evaluate_on_with_test": {"search/train/brief.py", "search/data_proxy.py"},
     "final_test": {"search/train/final.py", "search/train/__main__.py"},

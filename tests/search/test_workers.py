@@ -19,7 +19,8 @@ import pytest
 from effvit import ConfigError, ModelConfig
 from effvit.designs.sepvit import SepViTConfig
 from search import workers
-from search.proxy import ProxyRecipe, evaluate, evaluate_test
+from search.proxy import ProxyRecipe, evaluate
+from search.proxy.evaluation import evaluate_test
 from search.workers import (
     Outcome,
     Trained,

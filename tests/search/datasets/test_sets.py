@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from effvit.config import ConfigError
-from search import digits
 from search.datasets import DataSettings, ImageSet, held_out_images, load_data
 from search.datasets import sets as sets_module
 from search.datasets.images import CIFAR10, CIFAR100, IntArray
 from search.datasets.layouts import Layout
+from search.proxy import digits
 from tests.search.datasets.folders import COLOURS, write_cifar, write_images, write_parts
 
 

@@ -11,7 +11,7 @@ import torch
 from effvit import ModelConfig
 from effvit.config import ConfigError
 from effvit.designs.sepvit import SepViTConfig
-from search.digits import CELLS
+from search.proxy.digits import CELLS
 from search.scores import many
 from search.scores.many import Scored, canvas_batch, score_all, score_network, score_variant
 from tests.search.scores.networks import FAMILIES, built, images_and_classes

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from effvit import ModelConfig
 from effvit.config import ConfigError
 from effvit.designs.sepvit import SepViTConfig
-from search.proxy_network import ProxyNetwork, initialise
-from search.proxy_scaling import proxy_config
+from search.proxy.network import ProxyNetwork, initialise
+from search.proxy.scaling import proxy_config
 from search.supernet.sharing import FAMILIES, interleaved, share
 from search.supernet.weights import SharedWeights, shares, skeleton
 from spaces import get_space

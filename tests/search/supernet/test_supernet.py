@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from effvit.config import ConfigError
-from search.proxy import ProxyRecipe, measure, validation_canvases
-from search.proxy_scaling import proxy_config
+from search.proxy import ProxyRecipe
+from search.proxy.feed import validation_canvases
+from search.proxy.scaling import proxy_config
+from search.proxy.scores import measure
 from search.supernet.inheriting import CANVASES
 from search.supernet.store import Identity, save
 from search.supernet.supernet import FILE, Supernet, agreement

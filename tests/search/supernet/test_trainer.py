@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from effvit import ConfigError, ModelConfig, model_cost
-from search.proxy import SEARCH, Scores
+from search.proxy import SEARCH
+from search.proxy.scores import Scores
 from search.supernet.inheriting import Inherited
 from search.supernet.supernet import Supernet
 from search.supernet.trainer import CHECK, SAMPLE, InheritingTrainer, check

@@ -11,11 +11,10 @@ import torch
 
 from effvit.config import ConfigError
 from effvit.designs.sepvit import SepViTConfig
-from search import routing
-from search.digits import GRID, IGNORED
-from search.proxy import ProxyFailed, ProxyRecipe
-from search.proxy_network import ProxyNetwork
-from search.routing import ROUTING, RoutingRecipe, evaluate_routing
+from search.proxy import ProxyFailed, ProxyRecipe, routing
+from search.proxy.digits import GRID, IGNORED
+from search.proxy.network import ProxyNetwork
+from search.proxy.routing import ROUTING, RoutingRecipe, evaluate_routing
 from search.workers import TrainingFailure, TrainingTask, run_routing_task
 
 SILENT = SepViTConfig(

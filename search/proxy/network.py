@@ -1,4 +1,4 @@
-"""The network that the proxy trains: a scaled variant (:mod:`search.proxy_scaling`) and a head.
+"""The network that the proxy trains: a scaled variant (:mod:`search.proxy.scaling`) and a head.
 
 The head is additive and linear on purpose: logits are a sum of one linear reading of each stage.
 With any nonlinearity after the sum, the last stage, which in nearly all variants relates all its
@@ -18,7 +18,7 @@ from effvit.config import ModelConfig
 from effvit.networks.backbone import CHANNELS_LAST, Backbone
 from effvit.networks.efficientvit import MultiScaleLinearAttention
 from effvit.networks.layers import ConvBlock
-from search.digits import CLASSES, GRID
+from search.proxy.digits import CLASSES, GRID
 
 _RESIDUAL_SCALE = 0.3
 _RESIDUAL_ENDS = (".proj.weight", ".fc2.weight", ".ffn.project.weight", ".pwconv2.weight")

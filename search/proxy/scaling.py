@@ -39,7 +39,7 @@ from effvit.designs.mobilevitv2 import (
     MobileViTv2Config,
 )
 from effvit.designs.sepvit import SepViTConfig
-from search.digits import CANVAS
+from search.proxy.digits import CANVAS
 from spaces.mobilevitv2 import attention_map
 
 _SMALLEST_WINDOW = 2

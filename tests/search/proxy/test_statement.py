@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from search import proxy_statement
-from search.proxy_statement import ALL, MIXING, TAU, read_summary, statement
+from search.proxy import statement as proxy_statement
+from search.proxy.statement import ALL, MIXING, TAU, read_summary, statement
 from spaces import list_spaces
 
 AUDITED = [name for name in list_spaces() if read_summary(name)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from search.digits import (
+from search.proxy.digits import (
     BACKGROUND,
     CANVAS,
     CELL,

@@ -1,11 +1,12 @@
 """A second task for the proxy: which of two cues counts depends on where a cell is.
 
-A variant is trained on the cue task as a trial is (:mod:`search.proxy`), then on from there on the
-halves task (:mod:`search.digits`): each half of the canvas has a cue of its own, and a cell must
-match the cue of the *other* half. Digests of windows that are alike for all positions (a pooled
-token, a fixed one) can tell that two cues disagree, but hardly hand each to the half that needs it;
-that takes *routing*, by position or content. Learned window tokens are made for it, so read this as
-"what can this network route within this budget", not as a forecast of ImageNet accuracy.
+A variant is trained on the cue task as a trial is (:mod:`search.proxy.evaluation`), then on from
+there on the halves task (:mod:`search.proxy.digits`): each half of the canvas has a cue of its own,
+and a cell must match the cue of the *other* half. Digests of windows that are alike for all
+positions (a pooled token, a fixed one) can tell that two cues disagree, but hardly hand each to the
+half that needs it; that takes *routing*, by position or content. Learned window tokens are made for
+it, so read this as "what can this network route within this budget", not as a forecast of accuracy
+on images.
 
 The cue task comes first because the halves task alone is a plateau: whether a short run leaves it
 depends on the seed. What was learned there, that colours have to match, is kept alive by a share of
@@ -22,20 +23,13 @@ import numpy as np
 import torch
 
 from effvit.config import ConfigError, ModelConfig
-from search.digits import Canvases, Split, Task, canvases
-from search.proxy import (
-    BETAS,
-    SEARCH,
-    ProxyRecipe,
-    measure,
-    memory_errors,
-    take_step,
-    torch_threads,
-    train_and_measure,
-    trapezoid,
-    validation_canvases,
-)
-from search.proxy_network import ProxyNetwork
+from search.proxy.digits import Canvases, Split, Task, canvases
+from search.proxy.evaluation import train_and_measure
+from search.proxy.feed import validation_canvases
+from search.proxy.network import ProxyNetwork
+from search.proxy.recipe import SEARCH, ProxyRecipe, trapezoid
+from search.proxy.scores import measure
+from search.proxy.training import BETAS, memory_errors, take_step, torch_threads
 
 _SEEDS = 1_000_003  # canvases of this task are none of the cue task's of any usual seed
 _VALIDATION_SEED = 1

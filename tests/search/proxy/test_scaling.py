@@ -17,9 +17,9 @@ from effvit.designs.efficientvit import EfficientViTConfig
 from effvit.designs.hybrid import HybridConfig
 from effvit.designs.mobilevitv2 import MobileViTv2Config
 from effvit.designs.sepvit import SepViTConfig
-from search.digits import CELLS, CLASSES
-from search.proxy_network import ProxyNetwork
-from search.proxy_scaling import (
+from search.proxy.digits import CELLS, CLASSES
+from search.proxy.network import ProxyNetwork
+from search.proxy.scaling import (
     RULES,
     cells_meet,
     family_steps,

@@ -15,8 +15,6 @@ import torch
 import effvit
 from effvit.config import ConfigError
 from effvit.designs.sepvit import SepViTConfig
-from search import digits, proxy
-from search.digits import CELLS, CLASSES, GRID
 from search.proxy import (
     FULL,
     RECIPES,
@@ -24,12 +22,18 @@ from search.proxy import (
     ProxyFailed,
     ProxyRecipe,
     ProxyResult,
+    digits,
     evaluate,
-    evaluate_test,
-    training_canvases,
+    evaluation,
+    feed,
+    training,
 )
-from search.proxy_network import ProxyNetwork, initialise
-from search.proxy_scaling import proxy_config
+from search.proxy.digits import CELLS, CLASSES, GRID
+from search.proxy.evaluation import evaluate_test
+from search.proxy.feed import as_input, training_canvases
+from search.proxy.network import ProxyNetwork, initialise
+from search.proxy.scaling import proxy_config
+from search.proxy.scores import Scores, measure
 
 TINY = SepViTConfig(widths=(32, 64, 128, 256), depths=(1, 2, 1, 1), heads=(1, 2, 4, 8))
 SILENT = TINY.replace(window_representation="none", windows=((7,), (7,), (7,), (7,)))
@@ -162,13 +166,13 @@ def test_training_lowers_the_loss() -> None:
 
     def loss(network: ProxyNetwork) -> float:
         with torch.no_grad():
-            logits = network(proxy.as_input(part.images[chosen])).flatten(0, 1)
-            relation, recognition = proxy.losses(logits, part, chosen, 0.0)
+            logits = network(as_input(part.images[chosen])).flatten(0, 1)
+            relation, recognition = training.losses(logits, part, chosen, 0.0)
             return (relation + recognition).item()
 
     untrained = ProxyNetwork(scaled)
     initialise(untrained, 0)
-    assert loss(proxy.train(scaled, recipe, 0)) < loss(untrained) - 0.2
+    assert loss(training.train(scaled, recipe, 0)) < loss(untrained) - 0.2
 
 
 def _fake_network(canvases: digits.Canvases, relation: bool, recognition: bool) -> torch.nn.Module:
@@ -193,7 +197,7 @@ def _fake_network(canvases: digits.Canvases, relation: bool, recognition: bool) 
 def test_scores_are_shares_of_right_cells(relation: bool, recognition: bool) -> None:
     made = digits.canvases(digits.Split.VALIDATION, 40, 0)
     network = _fake_network(made, relation, recognition)
-    scores = proxy.measure(network, made)  # type: ignore[arg-type]
+    scores = measure(network, made)  # type: ignore[arg-type]
     scored = made.targets[made.targets != digits.IGNORED]
     matching = scored != digits.BACKGROUND
     zeros = (scored == 0).sum() / matching.sum()  # without knowledge every digit is called 0
@@ -217,7 +221,7 @@ def test_relation_is_measured_apart_near_the_cue_and_far_from_it() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return logits[: len(images)]
 
-    scores = proxy.measure(Short(), made)  # type: ignore[arg-type]
+    scores = measure(Short(), made)  # type: ignore[arg-type]
     assert (scores.relation_near, scores.relation_far) == (1.0, 0.0)
     assert scores.relation == pytest.approx((distance[distance > 0] <= 2).mean())
 
@@ -239,8 +243,8 @@ def test_evaluate_never_touches_test_digits(monkeypatch: pytest.MonkeyPatch) -> 
         return compose(sources, *rest)
 
     monkeypatch.setattr(digits, "_compose", spy)
-    proxy._training_canvases.cache_clear()
-    proxy._validation_canvases.cache_clear()
+    feed._training_canvases.cache_clear()
+    feed._validation_canvases.cache_clear()
     evaluate(SILENT, BRIEF, 11)
     assert len(seen) == 3  # two parts of the training, one validation
     assert not np.isin(np.concatenate(seen), digits.held_out_sources()).any()
@@ -258,10 +262,10 @@ def test_the_final_report_measures_one_network_on_both_splits() -> None:
 def test_training_is_repeated_while_the_relation_is_not_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proxy, "train", lambda *_: None)
+    monkeypatch.setattr(evaluation, "train", lambda *_: None)
     relations = iter([0.5, 0.51, 0.9, 0.5])
     monkeypatch.setattr(
-        proxy, "measure", lambda *_: proxy.Scores((r := next(relations)), r, 0.3, r, r)
+        evaluation, "measure", lambda *_: Scores((r := next(relations)), r, 0.3, r, r)
     )
     result = evaluate(TINY, BRIEF, 0)
     assert (result.attempts, result.relation, result.relation_found) == (3, 0.9, True)
@@ -270,10 +274,10 @@ def test_training_is_repeated_while_the_relation_is_not_found(
 def test_the_best_of_three_attempts_is_reported_as_not_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proxy, "train", lambda *_: None)
+    monkeypatch.setattr(evaluation, "train", lambda *_: None)
     relations = iter([0.5, 0.52, 0.51])
     monkeypatch.setattr(
-        proxy, "measure", lambda *_: proxy.Scores((r := next(relations)), r, 0.3, r, r)
+        evaluation, "measure", lambda *_: Scores((r := next(relations)), r, 0.3, r, r)
     )
     result = evaluate(TINY, BRIEF, 0)
     assert (result.attempts, result.relation, result.relation_found) == (3, 0.52, False)
@@ -286,7 +290,7 @@ def test_a_variant_that_cannot_relate_is_trained_once() -> None:
 
 def test_a_loss_that_is_no_number_fails_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     nan = torch.tensor(float("nan"), requires_grad=True)
-    monkeypatch.setattr(proxy, "losses", lambda *_: (nan, nan))
+    monkeypatch.setattr(training, "losses", lambda *_: (nan, nan))
     with pytest.raises(ProxyFailed, match="loss is nan at step 0 of 3"):
         evaluate(TINY, BRIEF, 0)
 
@@ -301,7 +305,7 @@ def test_running_out_of_memory_is_a_failure_of_the_variant(
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(proxy, "train", exhausted)
+    monkeypatch.setattr(evaluation, "train", exhausted)
     with pytest.raises(ProxyFailed, match="out of memory"):
         evaluate(TINY, BRIEF, 0)
 
@@ -310,7 +314,7 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(proxy, "train", broken)
+    monkeypatch.setattr(evaluation, "train", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         evaluate(TINY, BRIEF, 0)
 
@@ -324,7 +328,7 @@ def test_the_number_of_threads_is_as_asked_and_then_put_back(
         during.append(torch.get_num_threads())
         raise ProxyFailed("enough seen")
 
-    monkeypatch.setattr(proxy, "train", fail)
+    monkeypatch.setattr(evaluation, "train", fail)
     with pytest.raises(ProxyFailed):
         evaluate(SILENT, BRIEF, 0, threads=before + 1)
     assert during == [before + 1]

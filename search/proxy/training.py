@@ -1,0 +1,209 @@
+"""Training a scaled variant on canvases, step by step; it can pause and go on bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from effvit.config import ModelConfig
+from search.proxy.digits import BACKGROUND, DIGITS, Canvases
+from search.proxy.feed import as_input, batches
+from search.proxy.network import ProxyNetwork, initialise
+from search.proxy.recipe import ProxyRecipe
+from search.proxy.scores import background_logit
+
+BETAS: Final = (0.9, 0.99)
+CLIP: Final = 1.0
+
+
+class ProxyFailed(RuntimeError):  # noqa: N818 - a state of a trial, named as one
+    """A variant could not be trained: a loss that is no number, or not enough memory."""
+
+
+Paused: TypeAlias = Mapping[str, Any]
+"""What it takes to go on with a training, from :meth:`Training.pause`."""
+
+
+class Training:
+    """A training that can pause after any step and go on, in another process as well.
+
+    It goes on bit for bit: weights, buffers and the optimiser's state are kept, the learning rate
+    and the canvases of a step follow from its number.
+
+    Attributes:
+        network: The network as trained so far.
+        step: Steps done.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        recipe: ProxyRecipe,
+        seed: int,
+        paused: Paused | None = None,
+    ) -> None:
+        """Begin, or go on.
+
+        Args:
+            config: From :func:`search.proxy.scaling.proxy_config`.
+            recipe: How; its steps are those of the whole training.
+            seed: Of initial values and of canvases.
+            paused: From :meth:`pause` of a training of the same arguments.
+        """
+        self._recipe = recipe
+        self._seed = seed
+        self.step = 0
+        self.network = ProxyNetwork(config)
+        initialise(self.network, seed)
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=recipe.learning_rate,
+            betas=BETAS,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        if paused is not None:
+            self.step = int(paused["step"])
+            self.network.load_state_dict(paused["network"])
+            self._optimizer.load_state_dict(paused["optimizer"])
+
+    def pause(self) -> dict[str, Any]:
+        """Return what it takes to go on; it shares memory with the training."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def advance(self, step: int) -> None:
+        """Train until so many steps are done in all.
+
+        Raises:
+            ProxyFailed: The loss is no finite number.
+        """
+        self.network.train()
+        recipe = self._recipe
+        for part, chosen in itertools.islice(batches(recipe, self._seed), self.step, step):
+            take_step(
+                self.network,
+                self._optimizer,
+                recipe.rate(self.step),
+                part,
+                chosen,
+                recipe,
+                f"{self.step} of {recipe.steps}",
+            )
+            self.step += 1
+
+
+def train(
+    config: ModelConfig, recipe: ProxyRecipe, seed: int, paused: Paused | None = None
+) -> ProxyNetwork:
+    """Train a scaled variant to the end; arguments as for :class:`Training`.
+
+    Raises:
+        ProxyFailed: The loss is no finite number.
+    """
+    training = Training(config, recipe, seed, paused)
+    training.advance(recipe.steps)
+    return training.network
+
+
+class LossWeights(Protocol):
+    """What a recipe says about the loss."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Of the digit's class."""
+
+    @property
+    def recognition_weight(self) -> float:
+        """Weight of the recognition term; the relation term has 1."""
+
+
+def take_step(
+    network: ProxyNetwork,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    part: Canvases,
+    chosen: np.ndarray[Any, Any],
+    weights: LossWeights,
+    place: str,
+) -> None:
+    """Go one step down the loss of some canvases.
+
+    Args:
+        network: What is trained.
+        optimizer: Of all its parameters.
+        rate: Learning rate.
+        part: Canvases.
+        chosen: Which of them.
+        weights: Of the loss.
+        place: Which step it is, for the error.
+
+    Raises:
+        ProxyFailed: The loss is no finite number.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    logits = network(as_input(part.images[chosen])).flatten(0, 1)
+    relation, recognition = losses(logits, part, chosen, weights.label_smoothing)
+    loss = relation + weights.recognition_weight * recognition
+    if not math.isfinite(loss.item()):
+        raise ProxyFailed(f"loss is {loss.item()} at step {place}")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+    optimizer.step()
+
+
+def losses(
+    logits: Tensor, part: Canvases, chosen: np.ndarray[Any, Any], smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Relation and recognition terms for logits (B * 36, 11)."""
+    targets = torch.from_numpy(part.targets[chosen]).flatten()
+    classes = torch.from_numpy(part.classes[chosen]).flatten()
+    scored = targets >= 0
+    relation = F.binary_cross_entropy_with_logits(
+        background_logit(logits)[scored], (targets[scored] == BACKGROUND).float()
+    )
+    recognition = F.cross_entropy(
+        logits[:, :DIGITS][scored], classes[scored], label_smoothing=smoothing
+    )
+    return relation, recognition
+
+
+# --- surroundings -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch on so many CPU threads, then on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn the ways in which memory runs out into :class:`ProxyFailed`."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ProxyFailed("out of memory") from error
+    except RuntimeError as error:
+        text = str(error).lower()
+        if "out of memory" not in text and "can't allocate memory" not in text:
+            raise
+        raise ProxyFailed("out of memory") from error
