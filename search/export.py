@@ -42,11 +42,12 @@ def export(
     trial: Annotated[int, typer.Option(min=0, help="Number of the trial.")],
     format: Annotated[Format, typer.Option(help="What to write.")] = Format.JSON,  # noqa: A002
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to use, a safetensors file [fresh ones].")
+        Path | None,
+        typer.Option(help="Weights to use, a safetensors file.", show_default="fresh ones"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of fresh weights.")] = 0,
     output: Annotated[
-        Path | None, typer.Option(help="File to write [DIR/export/VARIANT.FORMAT].")
+        Path | None, typer.Option(help="File to write.", show_default="DIR/export/VARIANT.FORMAT")
     ] = None,
 ) -> None:
     """Write a variant as configuration, weights or ONNX, and print how far outputs agree."""

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import optuna
@@ -28,7 +27,7 @@ from search.datasets.settings import VALIDATION_SHARE
 from search.document import command_line, document
 from search.engine import Search
 from search.environment import available_cores, checked_device, device_name
-from search.fidelities import FIDELITIES, check_fidelities
+from search.fidelities import check_fidelities
 from search.finalists import FinalRound, pareto_entries, select_finalists
 from search.importance import importances
 from search.latency import LatencyMeter, LatencyProtocol
@@ -42,12 +41,39 @@ from search.latency.source import (
 )
 from search.latency.store import TableKey
 from search.messages import announce, announce_left_out, print_front
+from search.options import (
+    BatchOption,
+    DataResolutionOption,
+    DeviceOption,
+    EpochsOption,
+    FidelitiesOption,
+    FinalEpochsOption,
+    FinalistsOption,
+    FinalSeedsOption,
+    FinalStepsOption,
+    FolderOption,
+    LatencyOption,
+    MaxLatencyOption,
+    MaxMacsOption,
+    MaxParamsOption,
+    ProxyOption,
+    RecipeOption,
+    ResolutionOption,
+    SamplerOption,
+    SeedOption,
+    SpaceOption,
+    StepsOption,
+    StorageOption,
+    ThreadsOption,
+    TrialsOption,
+    WorkersOption,
+)
 from search.progress import Progress
 from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
 from search.remeasure import FrontMeter, describe_errors
-from search.samplers import SAMPLERS, quiet_optuna, within
+from search.samplers import quiet_optuna, within
 from search.samplers.choice import AUTO, choose_sampler
 from search.settings import (
     SETTINGS,
@@ -91,49 +117,21 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 @one_line_errors
 def run(
-    space: Annotated[str, typer.Option(help="Search space.")] = "sepvit",
-    trials: Annotated[int, typer.Option(min=1, help="Variants to evaluate in all.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of sampler and proxy.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run [runs/SPACE].")] = None,
-    sampler: Annotated[
-        str,
-        typer.Option(
-            help=f"{AUTO}, which chooses by trials and their cost, or one of: "
-            f"{', '.join(SAMPLERS)}."
-        ),
-    ] = AUTO,
-    max_macs: Annotated[str | None, typer.Option(help="Budget, such as 1G.")] = None,
-    max_params: Annotated[str | None, typer.Option(help="Budget, such as 5M.")] = None,
-    max_latency: Annotated[str | None, typer.Option(help="Budget, such as 20ms.")] = None,
-    resolution: Annotated[str, typer.Option(help="Images, such as 224 or 512x2048.")] = "224",
-    device: Annotated[str, typer.Option(help="Torch device whose latency counts.")] = "cpu",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of latency [all cores].")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a call for latency.")] = 1,
-    latency: Annotated[
-        LatencyMode,
-        typer.Option(
-            help="Measure variants, or predict them by a table that python -m search.latency build "
-            "made; auto predicts where there is one."
-        ),
-    ] = LatencyMode.AUTO,
-    fidelities: Annotated[
-        str,
-        typer.Option(
-            help="How far variants are trained: "
-            + "; ".join(f"{name}: {kind.purpose}" for name, kind in FIDELITIES.items())
-            + "."
-        ),
-    ] = "full",
-    by: Annotated[
-        Proxy,
-        typer.Option(
-            "--proxy",
-            help="What says how accurate variants are: a short training of each, or the weights "
-            "of one supernet, which is trained first. Finalists are trained in any case.",
-        ),
-    ] = Proxy.TRAINING,
+    space: SpaceOption = "sepvit",
+    trials: TrialsOption = 60,
+    seed: SeedOption = 0,
+    out: FolderOption = None,
+    sampler: SamplerOption = AUTO,
+    max_macs: MaxMacsOption = None,
+    max_params: MaxParamsOption = None,
+    max_latency: MaxLatencyOption = None,
+    resolution: ResolutionOption = "224",
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    batch: BatchOption = 1,
+    latency: LatencyOption = LatencyMode.AUTO,
+    fidelities: FidelitiesOption = "full",
+    by: ProxyOption = Proxy.TRAINING,
     data: DataOption = EMBEDDED,
     data_root: DataRootOption = None,
     classes: ClassesOption = None,
@@ -142,37 +140,17 @@ def run(
     train_part: TrainPartOption = None,
     validation_part: ValidationPartOption = None,
     test_part: TestPartOption = None,
-    data_resolution: Annotated[
-        str | None, typer.Option(help="Of the images of --data, such as 64 [64].")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="With --data, as search.train names recipes [small].")
-    ] = None,
+    data_resolution: DataResolutionOption = None,
+    recipe: RecipeOption = None,
     change: ChangeOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="With --data, for each trial [by its size].")
-    ] = None,
-    final_epochs: Annotated[
-        int | None, typer.Option(min=1, help="With --data, for the finalists [by its size].")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that train side by side [all cores].")
-    ] = None,
-    finalists: Annotated[
-        int, typer.Option(min=0, help="Variants of the front trained again, longer.")
-    ] = 5,
-    final_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each finalist.")] = 3,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training steps of the proxy for each trial [by family]."),
-    ] = None,
-    final_steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training steps of the proxy for the finalists [by family]."),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Optuna storage URL [a journal in the folder].")
-    ] = None,
+    epochs: EpochsOption = None,
+    final_epochs: FinalEpochsOption = None,
+    workers: WorkersOption = None,
+    finalists: FinalistsOption = 5,
+    final_seeds: FinalSeedsOption = 3,
+    steps: StepsOption = None,
+    final_steps: FinalStepsOption = None,
+    storage: StorageOption = None,
 ) -> None:
     """Search for the best trade-offs of accuracy, MACs and latency on this machine.
 

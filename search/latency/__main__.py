@@ -67,7 +67,7 @@ def measure(
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
     resolution: Annotated[
-        str | None, typer.Option(help="Like 224 or 512x2048 [each model's own].")
+        str | None, typer.Option(help="Like 224 or 512x2048.", show_default="each model's own")
     ] = None,
     seconds: SecondsOption = 2.0,
     reference: ReferenceOption = LatencyProtocol.reference,

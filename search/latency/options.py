@@ -21,7 +21,9 @@ PrecisionOption = Annotated[Precision, typer.Option(help="Of weights, images and
 ChannelsLastOption = Annotated[
     bool, typer.Option("--channels-last", help="Weights and images in channels_last order.")
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads [all cores].")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
+]
 DeviceOption = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda:0.")]
 BackendOption = Annotated[str, typer.Option(help=f"One of {', '.join(BACKENDS)}.")]
 SecondsOption = Annotated[float, typer.Option(min=0.0, help="Time for each measurement.")]

@@ -73,31 +73,37 @@ def train(
     validation_part: ValidationPartOption = None,
     test_part: TestPartOption = None,
     resolution: Annotated[
-        str | None, typer.Option(help="Images, such as 224 [the network's design].")
+        str | None, typer.Option(help="Images, such as 224.", show_default="the network's design")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(RECIPES)} [by the network].")
+        str | None,
+        typer.Option(help=f"One of {', '.join(RECIPES)}.", show_default="by the network"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     change: ChangeOption = None,
     micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Images that fit into memory at once [all].")
+        int | None,
+        typer.Option(min=1, help="Images that fit into memory at once.", show_default="all"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Torch device [a GPU, if any].")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device.", show_default="a GPU, if any")
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16 [bfloat16 on a GPU].")
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16.", show_default="bfloat16 on a GPU"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads, each process [all cores].")
+        int | None, typer.Option(min=1, help="CPU threads, each process.", show_default="all cores")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
     save_minutes: Annotated[
         float, typer.Option(help="A checkpoint after so many minutes, and after each epoch.")
     ] = 10.0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write [DIR/train/VARIANT or runs/train-MODEL].")
+        Path | None,
+        typer.Option(help="Folder to write.", show_default="DIR/train/VARIANT or runs/train-MODEL"),
     ] = None,
     final: Annotated[
         bool, typer.Option("--final-test", help="At the end, look at the test images, once.")

@@ -12,20 +12,46 @@ import typer
 from effvit.config import ConfigError, unknown_name
 from search.train.recipe import Recipe
 
+DATA_PANEL = "Data set"
+"""Group in which the help shows these options."""
+
 DataOption = Annotated[
-    str, typer.Option(help="digits, a folder, a tar file, or SCHEME/NAME as timm has it.")
+    str,
+    typer.Option(
+        help="digits, a folder, a tar file, or SCHEME/NAME as timm has it.",
+        rich_help_panel=DATA_PANEL,
+    ),
 ]
-DataRootOption = Annotated[str | None, typer.Option(help="Folder of a scheme's files.")]
-ClassesOption = Annotated[int | None, typer.Option(help="Use the first so many classes.")]
-SubsetOption = Annotated[float, typer.Option(help="Training images: share, or number.")]
+DataRootOption = Annotated[
+    str | None, typer.Option(help="Folder of a scheme's files.", rich_help_panel=DATA_PANEL)
+]
+ClassesOption = Annotated[
+    int | None, typer.Option(help="Use the first so many classes.", rich_help_panel=DATA_PANEL)
+]
+SubsetOption = Annotated[
+    float, typer.Option(help="Training images: share, or number.", rich_help_panel=DATA_PANEL)
+]
 ValidationOption = Annotated[
-    float, typer.Option(help="Share of training images for validation, where there is none.")
+    float,
+    typer.Option(
+        help="Share of training images for validation, where there is none.",
+        rich_help_panel=DATA_PANEL,
+    ),
 ]
-TrainPartOption = Annotated[str | None, typer.Option(help="Name of its training part.")]
-ValidationPartOption = Annotated[str | None, typer.Option(help="Name of its validation part.")]
-TestPartOption = Annotated[str | None, typer.Option(help="Name of its test part.")]
+TrainPartOption = Annotated[
+    str | None, typer.Option(help="Name of its training part.", rich_help_panel=DATA_PANEL)
+]
+ValidationPartOption = Annotated[
+    str | None, typer.Option(help="Name of its validation part.", rich_help_panel=DATA_PANEL)
+]
+TestPartOption = Annotated[
+    str | None, typer.Option(help="Name of its test part.", rich_help_panel=DATA_PANEL)
+]
 ChangeOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Another field of the recipe: NAME=VALUE.")
+    list[str] | None,
+    typer.Option(
+        "--set", help="Another field of the recipe: NAME=VALUE.", rich_help_panel=DATA_PANEL
+    ),
 ]
 
 
