@@ -11,7 +11,7 @@ from experiments.ablation.designs import Path
 from experiments.ablation.effects import Effect, term_name
 from experiments.ablation.published import MEANING, Verdict
 from experiments.ablation.results import ACCURACY, Count, Result, RowResult, Speed
-from experiments.ablation.significance import Difference, Mean
+from experiments.ablation.significance import MOST_SEEDS, Difference, Mean, seeds_to_resolve
 from experiments.ablation.store import ROUTING, SCORES
 
 DASH = "—"
@@ -319,6 +319,7 @@ def sentences(result: Result) -> Iterator[str]:
             yield _order("proxy accuracy", [row.order_verdict for row in result.rows])
             if result.routed:
                 yield _order("second task", [row.routing_verdict for row in result.rows])
+            yield from _unresolved(result)
     for row in result.rows:
         if row.measured.row.stand_in and row.measured.trainings:
             yield f"{row.label}: the proxy trains {row.measured.row.stand_in.variant_id} instead"
@@ -336,3 +337,26 @@ def _order(by: str, verdicts: Sequence[Verdict]) -> str:
         f"significantly; {counts[Verdict.UNRESOLVED]} are not resolved, "
         f"{counts[Verdict.NOT_MEASURED]} not measured."
     )
+
+
+def _unresolved(result: Result) -> Iterator[str]:
+    """What it would take to resolve published steps that no score resolves."""
+    for row in result.rows:
+        verdicts = [row.order_verdict] + [row.routing_verdict] * result.routed
+        if set(verdicts) != {Verdict.UNRESOLVED}:
+            continue
+        assert row.published_step is not None
+        needed = [
+            f"the {words} ({step.value:+.3f}) {_seeds_needed(step, float(row.published_step))}"
+            for words, score in (("proxy accuracy", ACCURACY), ("second task", ROUTING))
+            if (step := row.steps[score]) is not None
+        ]
+        yield f"{row.label}: not resolved; if mean and spread stayed, {', '.join(needed)}"
+
+
+def _seeds_needed(step: Difference, published: float) -> str:
+    seeds = seeds_to_resolve(step)
+    if seeds is None:
+        return f"would not be by {MOST_SEEDS} seeds"
+    sign = "published" if step.value * published > 0 else "opposite"
+    return f"would be by {seeds} seeds, with the {sign} sign"

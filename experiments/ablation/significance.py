@@ -19,6 +19,9 @@ from search.finalists import mean_interval
 SIGNIFICANT = 0.05
 """Level of p below which a difference counts as resolved."""
 
+MOST_SEEDS = 100
+"""More than anybody would train."""
+
 Scores = Mapping[int, float]
 """One score of a row by seed; seeds whose training failed are missing."""
 
@@ -69,6 +72,22 @@ def difference(values: Sequence[float]) -> Difference | None:
     if found is None:
         return None
     return Difference(found.value, found.low, found.high, found.seeds, p=_p_value(values))
+
+
+def seeds_to_resolve(found: Difference) -> int | None:
+    """Fewest seeds at which the interval would exclude 0, if mean and spread stayed as they are.
+
+    Returns:
+        None without an interval, or where more than :data:`MOST_SEEDS` would not do.
+    """
+    if found.high is None:
+        return None
+    quantile = float(stats.t.ppf(0.975, found.seeds - 1))
+    deviation = (found.high - found.value) * found.seeds**0.5 / quantile
+    for count in range(2, MOST_SEEDS + 1):
+        if abs(found.value) * count**0.5 > float(stats.t.ppf(0.975, count - 1)) * deviation:
+            return count
+    return None
 
 
 def _p_value(values: Sequence[float]) -> float | None:

@@ -178,11 +178,20 @@ def test_steps_of_the_second_task_have_verdicts_of_their_own(beside: Ablation) -
     text = markdown(result)
     assert "| + learned token | 0.960 [0.935, 0.985] |" in text  # 0.95 to 0.97, t(2) = 4.303
     assert "the second task shows 1 with the same sign significantly" in text
+    assert "not resolved; if" not in text  # each step is, by one of the two
     assert {"effects", "routing", "path"} == set(figures(result))
 
 
 def test_tables_without_the_second_task_do_not_speak_of_it(beside: Ablation) -> None:
     assert "outing" not in markdown(summary(beside))
+
+
+def test_an_unresolved_step_says_what_it_would_take(beside: Ablation) -> None:
+    """The token's steps are -0.01, 0.008, 0.001: mean -0.0003, sd 0.0091."""
+    assert (
+        "+ learned token: not resolved; if mean and spread stayed, the proxy accuracy (-0.000) "
+        "would not be by 100 seeds" in markdown(summary(beside))
+    )
 
 
 def test_a_busy_machine_settles_no_speed() -> None:

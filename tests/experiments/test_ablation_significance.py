@@ -18,6 +18,7 @@ from experiments.ablation.significance import (
     holm,
     mean,
     paired,
+    seeds_to_resolve,
 )
 
 TWO: Axes = {"A": ("off", "on"), "B": ("off", "on")}
@@ -42,6 +43,17 @@ def test_one_seed_has_a_mean_but_no_interval_and_no_p() -> None:
     assert found == Difference(0.25, None, None, 1)
     assert not found.significant
     assert mean([]) is None
+
+
+def test_seeds_that_would_resolve_a_difference() -> None:
+    """1, 2, 3: mean 2, sd 1; 2 sqrt(3) = 3.46 < t(2) = 4.30, but 2 sqrt(4) = 4 > t(3) = 3.18."""
+    found = difference([1.0, 2.0, 3.0])
+    assert found is not None
+    assert seeds_to_resolve(found) == 4
+    weak = difference([-1.0, 0.001, 1.0])
+    assert weak is not None
+    assert seeds_to_resolve(weak) is None
+    assert seeds_to_resolve(Difference(0.25, None, None, 1)) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=8))
