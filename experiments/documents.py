@@ -23,6 +23,7 @@ from experiments import (
     sampler_benchmark_page,
     tradeoff_curves,
 )
+from experiments.ablation import overview
 from experiments.ablation.figures import encode, figures
 from experiments.ablation.kept import kept_names, read_result
 from experiments.ablation.writers import markdown
@@ -40,11 +41,11 @@ class Document(NamedTuple):
 
     Attributes:
         text: In Markdown.
-        figures: PNG files beside it, by name.
+        figures: What is drawn beside it, by name of the PNG file.
     """
 
     text: str
-    figures: Mapping[str, bytes]
+    figures: Mapping[str, Figure]
 
 
 def run(options: Options) -> None:
@@ -59,8 +60,8 @@ def write(document: Document, path: Path) -> None:
     """Write a page and its figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, document.text)
-    for name, content in document.figures.items():
-        (path.parent / name).write_bytes(content)
+    for name, figure in document.figures.items():
+        (path.parent / name).write_bytes(encode(figure, "png"))
 
 
 def documents(folder: Path) -> dict[str, Callable[[], Document]]:
@@ -69,6 +70,8 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         f"ablations/{name}.md": functools.partial(of_ablation, name, folder)
         for name in kept_names(folder)
     }
+    if pages:
+        pages[overview.PAGE] = functools.partial(of_ablations, folder)
     if latency_page.measured(folder):
         pages[latency_page.PAGE] = functools.partial(of_latency, folder)
     if (folder / tradeoff_curves.POINTS).exists():
@@ -90,7 +93,7 @@ def of_audits(tables: Mapping[str, Path]) -> Document:
     """The page of the audits of accuracy proxies, from their measured tables by space."""
     summaries = {space: summarise(pd.read_csv(path)) for space, path in tables.items()}
     images = {audit_page.FIGURE: audit_page.draw(summaries)}
-    return Document(audit_page.page(summaries), _encoded(images))
+    return Document(audit_page.page(summaries), images)
 
 
 def of_ablation(name: str, folder: Path) -> Document:
@@ -99,13 +102,18 @@ def of_ablation(name: str, folder: Path) -> Document:
     images = {f"{name}_{kind}.png": figure for kind, figure in figures(result).items()}
     links = [f"![{file.removesuffix('.png').replace('_', ' ')}]({file})" for file in images]
     text = "\n\n".join([markdown(result).rstrip(), *links]) + "\n"
-    return Document(text, _encoded(images))
+    return Document(text, images)
+
+
+def of_ablations(folder: Path) -> Document:
+    """The page of all ablations."""
+    return Document(overview.overview([read_result(n, folder) for n in kept_names(folder)]), {})
 
 
 def of_latency(folder: Path) -> Document:
     """The page about latency."""
     images = {f"{name}.png": figure for name, figure in latency_page.figures(folder).items()}
-    return Document(latency_page.page(folder), _encoded(images))
+    return Document(latency_page.page(folder), images)
 
 
 def of_tradeoffs(folder: Path) -> Document:
@@ -113,13 +121,13 @@ def of_tradeoffs(folder: Path) -> Document:
     points = pd.read_csv(folder / tradeoff_curves.POINTS)
     drawn = tradeoff_curves.figures(points)
     images = {f"{name}.png": figure for name, figure in drawn.items()}
-    return Document(tradeoff_curves.page(points), _encoded(images))
+    return Document(tradeoff_curves.page(points), images)
 
 
 def of_vit_bench(folder: Path) -> Document:
     """The page of the external benchmark."""
     table = vit_bench.read(folder / vit_bench.RESULT)
-    return Document(vit_bench.page(table), _encoded({vit_bench.FIGURE: vit_bench.draw(table)}))
+    return Document(vit_bench.page(table), {vit_bench.FIGURE: vit_bench.draw(table)})
 
 
 def of_fidelities(folder: Path) -> Document:
@@ -132,8 +140,4 @@ def of_samplers(folder: Path) -> Document:
     """The page of the sampler benchmark."""
     rows = pd.read_csv(folder / sampler_benchmark_page.RAW)
     images = {f"{sampler_benchmark_findings.FIGURE}.png": sampler_benchmark_page.figure(rows)}
-    return Document(sampler_benchmark_page.page(rows), _encoded(images))
-
-
-def _encoded(images: Mapping[str, Figure]) -> dict[str, bytes]:
-    return {file: encode(figure, "png") for file, figure in images.items()}
+    return Document(sampler_benchmark_page.page(rows), images)

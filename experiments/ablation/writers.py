@@ -35,9 +35,10 @@ def markdown(result: Result) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def markdown_table(table: Table) -> str:
-    """A table as Markdown; all columns but the first are right-aligned."""
-    lines = [table.header, ("---", *["---:"] * (len(table.header) - 1)), *table.rows]
+def markdown_table(table: Table, *, words: bool = False) -> str:
+    """A table as Markdown; all columns but the first are right-aligned, unless they hold words."""
+    rule = "---" if words else "---:"
+    lines = [table.header, ("---", *[rule] * (len(table.header) - 1)), *table.rows]
     return "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from effvit import ConfigError
 from experiments.ablation.command import write
 from experiments.ablation.engine import measure
 from experiments.ablation.kept import RESULTS, TRIALS, kept_names, read_result
+from experiments.ablation.overview import overview
+from experiments.ablation.published import MILLION, Printed, Published, PublishedRow
 from experiments.ablation.results import Result, summarise
 from experiments.ablation.store import Store
 from experiments.ablation.tables import ABLATIONS
@@ -59,6 +62,25 @@ def test_a_kept_result_of_other_networks_is_refused(tmp_path: Path) -> None:
     rows.to_csv(path, index=False)
     with pytest.raises(ConfigError, match="the kept result of steps is of other networks"):
         read_result("steps", tmp_path)
+
+
+def test_the_overview_tells_what_was_reproduced_from_what_shows(
+    measured: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = overview([measured])
+    # GSA adds 0.1 at both seeds that did not fail, the token 0.01 and -0.01 beyond
+    assert "| [steps](steps.md) | + GSA +0.100 | — |" in alone
+    assert "| [steps](steps.md) | Do components help? | 3 | 3 |" in alone
+    assert "Beside the papers" not in alone
+    printed = {
+        "DSSA": PublishedRow(row="DSSA", params=Printed("3.7", MILLION)),
+        "+ GSA": PublishedRow(row="+ GSA", params=Printed("4.0", MILLION)),
+    }
+    monkeypatch.setattr(Published, "rows", lambda _: printed)
+    table = dataclasses.replace(STEPS, published=Published("file.csv", "a paper"))
+    rows = [row.measured for row in measured.rows]
+    beside = overview([summarise("steps", table, measured.plan, rows)])
+    assert "| [steps](steps.md) | 1 reproduced, 1 not reproduced | — | — | — | — |" in beside
 
 
 @pytest.mark.slow  # all pages are made

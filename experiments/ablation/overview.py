@@ -1,0 +1,134 @@
+"""All ablations on one page: what was reproduced of the papers, and what shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from experiments.ablation.figures import Bar, bars
+from experiments.ablation.layout import DASH, SECOND_TASK, Table
+from experiments.ablation.published import Verdict
+from experiments.ablation.results import ACCURACY, Result, RowResult
+from experiments.ablation.store import ROUTING
+from experiments.ablation.writers import markdown_table
+
+PAGE = "ablations/README.md"
+
+SHOWN = 4
+"""Differences that are named; the page of the ablation has the rest."""
+
+INTRODUCTION = """# Ablations
+
+What each idea costs and contributes, as far as a machine without ImageNet can say. Each page is
+made from kept results of `python -m experiments.run NAME`; `--all` runs everything. Three kinds of
+statement must not be mixed up:
+
+- *Parameters and MACs* are exact counts at the size of the paper. "Reproduced" means equal in all
+  printed digits.
+- *Speed* is a ratio of latencies measured in turn on the machine that the results name.
+- *Accuracy* is a proxy accuracy on handwritten digits, not ImageNet's. Only the *order* of rows is
+  compared with the papers, and only where the difference is significant over paired seeds
+  (Holm-corrected).
+"""
+
+
+def overview(results: Sequence[Result]) -> str:
+    """Say in Markdown what all ablations found."""
+    parts = [INTRODUCTION.rstrip(), SECOND_TASK]
+    published = [result for result in results if result.ablation.published]
+    if published:
+        parts += ["## Beside the papers", markdown_table(_beside_papers(published), words=True)]
+    trained = [result for result in results if result.trained]
+    if trained:
+        parts += ["## What shows", markdown_table(_what_shows(trained), words=True), _SHOWS]
+    parts += ["## All", markdown_table(_all(results), words=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+_SHOWS = (
+    "Significant differences to the first trained row, or significant effects of a factorial "
+    f'design: the largest {SHOWN} of each score. "None" means that nothing was significant at '
+    "this number of seeds."
+)
+
+
+def _beside_papers(results: Sequence[Result]) -> Table:
+    return Table(
+        title="Beside the papers",
+        caption="",
+        header=("ablation", "parameters", "MACs", "speed", "order of accuracy", "order of routing"),
+        rows=tuple((_link(result), *_reproduced(result)) for result in results),
+    )
+
+
+def _reproduced(result: Result) -> list[str]:
+    verdicts: Mapping[str, Callable[[RowResult], Verdict]] = {
+        "parameters": lambda row: row.params.verdict,
+        "MACs": lambda row: row.macs.verdict,
+        "speed": lambda row: row.speed_verdict,
+        "accuracy": lambda row: row.order_verdict,
+    }
+    if result.routed:
+        verdicts = {**verdicts, "routing": lambda row: row.routing_verdict}
+    cells = [
+        _counted([verdict(row) for row in result.rows if _given(verdict(row))])
+        for verdict in verdicts.values()
+    ]
+    return cells if result.routed else [*cells, DASH]
+
+
+def _given(verdict: Verdict) -> bool:
+    return verdict is not Verdict.NOT_PUBLISHED
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    """How many of the published figures have which verdict."""
+    if not verdicts:
+        return DASH
+    counts = Counter(verdicts)
+    found = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
+    return f"{found} of {len(verdicts)}" if len(counts) == 1 else found
+
+
+def _what_shows(results: Sequence[Result]) -> Table:
+    return Table(
+        title="What shows",
+        caption="",
+        header=("ablation", "proxy accuracy", "routing"),
+        rows=tuple(
+            (
+                _link(result),
+                _largest(bars(result, ACCURACY)),
+                _largest(bars(result, ROUTING)) if result.routed else DASH,
+            )
+            for result in results
+        ),
+    )
+
+
+def _largest(found: Sequence[Bar]) -> str:
+    """The largest significant differences."""
+    significant = sorted((bar for bar in found if bar.significant), key=lambda bar: -abs(bar.value))
+    named = [f"{bar.name} {bar.value:+.3f}" for bar in significant[:SHOWN]]
+    return "; ".join(named) or "none"
+
+
+def _all(results: Sequence[Result]) -> Table:
+    return Table(
+        title="All",
+        caption="",
+        header=("ablation", "question", "rows", "seeds"),
+        rows=tuple(
+            (
+                _link(result),
+                result.ablation.question,
+                str(len(result.rows)),
+                str(len(result.plan.seeds)) if result.trained else DASH,
+            )
+            for result in results
+        ),
+    )
+
+
+def _link(result: Result) -> str:
+    return f"[{result.name}]({result.name}.md)"
