@@ -72,8 +72,8 @@ def test_the_overview_tells_what_was_reproduced_from_what_shows(
     assert "| [steps](steps.md) | + GSA +0.100 | — |" in alone
     assert "| [steps](steps.md) | Do components help? | 3 | 3 |" in alone
     assert "Beside the papers" not in alone
-    printed = {
-        "DSSA": PublishedRow(row="DSSA", params=Printed("3.7", MILLION)),
+    printed = {  # counted are 3,756,104 and 3,656,264
+        "DSSA": PublishedRow(row="DSSA", params=Printed("3.8", MILLION)),
         "+ GSA": PublishedRow(row="+ GSA", params=Printed("4.0", MILLION)),
     }
     monkeypatch.setattr(Published, "rows", lambda _: printed)
