@@ -190,6 +190,7 @@ class Variant(NamedTuple):
     accuracy_low: float
     accuracy_high: float
     relation: float
+    routing: float
     test_accuracy: float
     seeds: float
     found: float
@@ -247,6 +248,7 @@ def _from_finalist(row: Finalist) -> Variant:
         accuracy_low=row.accuracy_low,
         accuracy_high=row.accuracy_high,
         relation=row.relation,
+        routing=row.routing,
         test_accuracy=row.test_accuracy,
         seeds=row.seeds,
         found=row.found,
@@ -270,6 +272,7 @@ def _from_trial(row: Trial) -> Variant:
         accuracy_low=math.nan,
         accuracy_high=math.nan,
         relation=row.relation,
+        routing=math.nan,
         test_accuracy=math.nan,
         seeds=math.nan,
         found=math.nan,

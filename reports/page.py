@@ -73,6 +73,7 @@ def _answers(run: Run) -> dict[str, Any]:
         "objectives": [findings.objective_name(name) for name in run.settings.objectives],
         "warnings": run.warnings,
         "has_test": any(not math.isnan(row.test_accuracy) for row in table),
+        "has_routing": any(not math.isnan(row.routing) for row in table),
         "has_relation": findings.has_relation(run),
     }
 

@@ -197,6 +197,8 @@ class Finalist:
     relation_sd: float
     recognition: float
     recognition_sd: float
+    routing: float
+    routing_sd: float
     seeds: float
     found: float
     test_accuracy: float
@@ -344,7 +346,7 @@ def _trials(table: tuple[list[str], list[NumberedRow]], axes: Sequence[Axis]) ->
 def _require_columns(
     name: str, header: Sequence[str], needed: Sequence[str] | Mapping[str, Any]
 ) -> None:
-    missing = [column for column in needed if column not in header]
+    missing = [column for column in needed if column not in header and column not in NEWER]
     if missing and header:
         raise RecordError(f"{name} lacks the column(s) {', '.join(missing)}")
 
@@ -357,7 +359,7 @@ def _values(
     name: str, row: NumberedRow, readers: Mapping[str, Callable[[str], object]]
 ) -> dict[str, Any]:
     """Cells of one row as values."""
-    line, cells = row
+    line, cells = row[0], NEWER | row[1]
     return {
         column: _cell(f"{name} line {line}: {column}", cells[column], read)
         for column, read in readers.items()
@@ -371,8 +373,13 @@ def _cell(place: str, cell: str, read: Callable[[str], object]) -> object:
         raise RecordError(f"{place} {error}, got {cell!r:.40}") from None
 
 
-SHARES = ("accuracy", "relation", "recognition", "test_accuracy", "hypervolume", "importance")
+SHARES = (
+    "accuracy", "relation", "recognition", "routing", "test_accuracy", "hypervolume", "importance",
+)  # fmt: skip
 """Columns whose values lie in 0 to 1."""
+
+NEWER = {"routing": "", "routing_sd": ""}
+"""Columns that records of older versions lack, and what is read then."""
 
 INTERVAL_ENDS = ("accuracy_low", "accuracy_high")
 """Columns that may leave 0 to 1: the interval of a mean of few seeds is wide."""

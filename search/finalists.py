@@ -58,7 +58,8 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
 class Score:
     """One training of a finalist: validation scores, and accuracy on the test part.
 
-    ``relation``, ``recognition`` and ``relation_found`` are None where the task has no such thing.
+    ``relation``, ``recognition``, ``relation_found`` and ``routing`` are None where the task has no
+    such thing; ``routing`` also where an older version trained.
     """
 
     accuracy: float
@@ -66,6 +67,7 @@ class Score:
     recognition: float | None
     relation_found: bool | None
     test_accuracy: float
+    routing: float | None = None
 
 
 class FinalRound:
@@ -164,6 +166,7 @@ def _as_attribute(outcome: AnyOutcome) -> dict[str, Any]:
         result.recognition,
         result.relation_found,
         result.test_accuracy,
+        result.routing,
     )
     return dataclasses.asdict(score)
 
@@ -191,6 +194,7 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
     row["recognition"], row["recognition_sd"] = _mean_sd(
         _known(score.recognition for score in scores)
     )
+    row["routing"], row["routing_sd"] = _mean_sd(_known(score.routing for score in scores))
     row["seeds"] = len(scores)
     found = _known(score.relation_found for score in scores)
     row["found"] = sum(found) if found else None

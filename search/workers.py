@@ -25,7 +25,7 @@ import torch
 from effvit import ModelConfig
 from search.proxy import ProxyRecipe, ProxyResult, evaluate
 from search.proxy.evaluation import evaluate_test
-from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing
+from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
 
@@ -73,13 +73,15 @@ class TrainingTask:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A training's scores on validation digits, and on test digits for a finalist.
+    """A training's scores on validation digits, and for a finalist on test digits.
 
     Of one that paused at a rung, the scores are those on a part of the validation canvases.
+    A finalist is trained on to the second task, whose score on validation digits is ``routing``.
     """
 
     validation: ProxyResult
     test: ProxyResult | None = None
+    routing: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,7 @@ class TrialScores:
         test_accuracy: On the test part, of a finalist.
         relation, recognition, relation_found: See :class:`search.proxy.ProxyResult`; None where the
             task has no such thing.
+        routing: On the second task, of a finalist, see :mod:`search.proxy.routing`.
         steps: Optimiser steps.
         seed: What the training was seeded with.
         attempts: Trainings that it took.
@@ -102,6 +105,7 @@ class TrialScores:
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None
+    routing: float | None = None
     steps: int
     seed: int
     attempts: int = 1
@@ -119,6 +123,7 @@ def trial_scores(trained: Trained | TrialScores) -> TrialScores:
         relation=result.relation,
         recognition=result.recognition,
         relation_found=result.relation_found,
+        routing=trained.routing,
         steps=result.steps,
         seed=result.seed,
         attempts=result.attempts,
@@ -177,7 +182,9 @@ def run_task(task: TrainingTask) -> Outcome:
 
 def _trained(task: TrainingTask) -> Trained:
     if task.final:
-        return Trained(*evaluate_test(task.config, task.recipe, task.seed))
+        result, test, network = evaluate_test(task.config, task.recipe, task.seed)
+        second = RoutingRecipe.following(task.recipe)
+        return Trained(result, test, go_on(network, second, task.seed).relation)
     if task.memory is None:
         return Trained(evaluate(task.config, task.recipe, task.seed))
     return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))

@@ -141,23 +141,23 @@ def evaluate_rung(
 
 def evaluate_test(
     config: ModelConfig, recipe: ProxyRecipe = FULL, seed: int = 0, *, threads: int = 1
-) -> tuple[ProxyResult, ProxyResult]:
+) -> tuple[ProxyResult, ProxyResult, ProxyNetwork]:
     """Train a variant and measure it on validation and test digits: once, for the final report.
 
     Arguments and errors as for :func:`evaluate`.
 
     Returns:
-        What :func:`evaluate` returns, and the same network measured on the test digits. Among
-        repeated attempts the validation digits choose.
+        What :func:`evaluate` returns, the same network measured on the test digits, and the
+        network. Among repeated attempts the validation digits choose.
     """
     started = time.perf_counter()
     result, network = train_and_measure(config, recipe, seed, threads)
     held_out = held_out_canvases(recipe.evaluation_canvases, _TEST_SEED)
     with torch_threads(threads):
         scores = measure(network, held_out)
-    return result, dataclasses.replace(
-        result, **dataclasses.asdict(scores), seconds=time.perf_counter() - started
-    )
+    seconds = time.perf_counter() - started
+    test = dataclasses.replace(result, **dataclasses.asdict(scores), seconds=seconds)
+    return result, test, network
 
 
 def train_and_measure(

@@ -28,7 +28,7 @@ from search.proxy.evaluation import train_and_measure
 from search.proxy.feed import validation_canvases
 from search.proxy.network import ProxyNetwork
 from search.proxy.recipe import SEARCH, ProxyRecipe, trapezoid
-from search.proxy.scores import measure
+from search.proxy.scores import Scores, measure
 from search.proxy.training import BETAS, memory_errors, take_step, torch_threads
 
 _SEEDS = 1_000_003  # canvases of this task are none of the cue task's of any usual seed
@@ -75,6 +75,15 @@ class RoutingRecipe:
                 f"kept must be between 0 and batch {self.batch}, got {self.kept} "
                 f"(nearest valid: {min(max(1, self.kept), self.batch - 1)})"
             )
+
+    @classmethod
+    def following(cls, cue: ProxyRecipe) -> RoutingRecipe:
+        """Half as many steps and canvases as a training on the cue task has that went before."""
+        return cls(
+            cue=cue,
+            steps=max(1, cue.steps // 2),
+            evaluation_canvases=max(1, cue.evaluation_canvases // 2),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -137,9 +146,8 @@ def evaluate_routing(
     """
     started = time.perf_counter()
     before, network = train_and_measure(config, recipe.cue, seed, threads)
-    with torch_threads(threads), memory_errors():
-        _train_on(network, recipe, seed)
-        after = measure(network, _validation(recipe))
+    after = go_on(network, recipe, seed, threads=threads)
+    with torch_threads(threads):
         cue = measure(network, validation_canvases(recipe.cue))
     return RoutingResult(
         routing=after.relation,
@@ -152,6 +160,25 @@ def evaluate_routing(
         attempts=before.attempts,
         seconds=time.perf_counter() - started,
     )
+
+
+def go_on(
+    network: ProxyNetwork, recipe: RoutingRecipe, seed: int = 0, *, threads: int = 1
+) -> Scores:
+    """Train a network that has learned the cue task on the halves task, and measure it there.
+
+    Args:
+        network: It is changed.
+        recipe: How to train.
+        seed: Of canvases.
+        threads: CPU threads.
+
+    Raises:
+        ProxyFailed: The loss is no finite number, or memory does not suffice.
+    """
+    with torch_threads(threads), memory_errors():
+        _train_on(network, recipe, seed)
+        return measure(network, _validation(recipe))
 
 
 def _validation(recipe: RoutingRecipe) -> Canvases:

@@ -105,7 +105,8 @@ def finalist(number: int, **changes: object) -> dict[str, object]:
         "latency_high_ms": 22.0, "latency_source": "measured", "latency_predicted_ms": "",
         "accuracy": 0.85, "accuracy_sd": 0.008, "accuracy_low": 0.84,
         "accuracy_high": 0.86, "relation": 0.75, "relation_sd": 0.01, "recognition": 0.95,
-        "recognition_sd": 0.004, "seeds": 3, "found": 3, "test_accuracy": 0.84,
+        "recognition_sd": 0.004, "routing": 0.99, "routing_sd": 0.002, "seeds": 3, "found": 3,
+        "test_accuracy": 0.84,
         "test_accuracy_sd": 0.01, "on_front": True,
         "config": json.dumps({"family": "sepvit", "widths": [32, 64, 128, 256]}),
     }  # fmt: skip
@@ -117,6 +118,8 @@ RELATION = (
     "relation_sd",
     "recognition",
     "recognition_sd",
+    "routing",
+    "routing_sd",
     "relation_found",
     "found",
 )

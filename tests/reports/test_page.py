@@ -105,11 +105,17 @@ def test_charts_are_data_with_readable_hover_texts(page: str) -> None:
     assert any(traces["finalist on the front"]["error_y"]["array"])
 
 
+def test_the_second_task_is_shown_beside_the_accuracy_and_explained(page: str) -> None:
+    assert "Routing is no\n    part of the accuracy" in page
+    assert '<button type="button">routing</button>' in page
+    assert '<td class="number" data-value="0.99">' in page
+
+
 def test_a_task_without_a_relation_has_no_word_of_it(tmp_path: Path) -> None:
     run = load_run(sample.on_images(tmp_path))
     page = without_library(render_page(run, "runs/birds"))
     reader = Reader(page)
-    for word in ("relation", "recognition", "digits", "ImageNet"):
+    for word in ("relation", "recognition", "digits", "ImageNet", "outing"):
         assert word not in reader.text[reader.text.index("Trade-off") :].split("Settings")[0]
     assert "mean of 3 seeds" in hover_texts(run)[0]
     assert "one seed" in hover_texts(run)[1]

@@ -41,6 +41,16 @@ def test_unknown_columns_are_kept(tmp_path: Path) -> None:
     assert load_run(tmp_path).trials[0].extra == {"watts": "11"}
 
 
+def test_columns_that_older_versions_lack_are_read_as_empty(tmp_path: Path) -> None:
+    sample.write_run(tmp_path, [sample.trial(0)], [sample.finalist(0)])
+    header = [name for name in sample.finalist(0) if not name.startswith("routing")]
+    rows = [{name: sample.finalist(0)[name] for name in header}]
+    sample.write_table(tmp_path / "pareto.csv", rows, header)
+    (finalist,) = load_run(tmp_path).finalists
+    assert math.isnan(finalist.routing)
+    assert finalist.test_accuracy == 0.84
+
+
 def test_tables_without_rows_are_no_mistake(tmp_path: Path) -> None:
     sample.write_run(tmp_path, [])
     for name in ("trials.csv", "pareto.csv", "importance.csv"):

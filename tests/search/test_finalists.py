@@ -25,7 +25,15 @@ from search.front import hypervolume, non_dominated
 from search.proxy import ProxyRecipe
 from search.records import Front, TrialRecord
 from search.workers import TrainingTask, TrialScores
-from tests.search.fakes import SCALE, FakePool, Killed, complete_record, result_of, small_space
+from tests.search.fakes import (
+    ROUTING,
+    SCALE,
+    FakePool,
+    Killed,
+    complete_record,
+    result_of,
+    small_space,
+)
 
 SPACE = small_space(mlp_ratio=(2, 3, 4), depth_3=(4, 6))
 CONFIGS = [SPACE.unrank(index) for index in range(SPACE.size())]
@@ -151,9 +159,22 @@ def test_rows_hold_means_and_spreads_over_seeds(
     assert row["test_accuracy"] == pytest.approx(statistics.fmean(t.accuracy for t in tests))
     assert (row["relation"], row["relation_sd"]) == pytest.approx((0.7, 0.0))
     assert (row["recognition"], row["recognition_sd"]) == pytest.approx((0.6, 0.0))
+    assert (row["routing"], row["routing_sd"]) == (ROUTING, 0.0)
     assert (row["seeds"], row["found"]) == (3, 3)
     assert (row["latency_ms"], row["latency_low_ms"]) == (6.0, pytest.approx(5.4))
     assert as_config(json.loads(row["config"])) == finalists[1].model_config
+
+
+def test_finalists_of_an_older_version_have_no_second_task(
+    study: optuna.Study, finalists: list[TrialRecord]
+) -> None:
+    final_round(study).run(finalists, FakePool(), lambda: None)
+    for key, values in study.user_attrs.items():
+        kept = {name: value for name, value in values.items() if name != "routing"}
+        study.set_user_attr(key, kept)
+    row = final_round(study).rows(finalists, SCALE)[0]
+    assert (row["routing"], row["routing_sd"]) == (None, None)
+    assert row["test_accuracy"] is not None
 
 
 def test_front_is_that_of_the_means(study: optuna.Study) -> None:

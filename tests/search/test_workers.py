@@ -21,6 +21,7 @@ from effvit.designs.sepvit import SepViTConfig
 from search import workers
 from search.proxy import ProxyRecipe, evaluate
 from search.proxy.evaluation import evaluate_test
+from search.proxy.routing import RoutingRecipe, go_on
 from search.workers import (
     Outcome,
     Trained,
@@ -115,7 +116,9 @@ def test_outcomes_of_workers_are_those_of_this_process(pool: TrainingPool) -> No
     outcomes = dict(pool.train(tasks))
     assert outcomes[0] == Trained(evaluate(TINY, BRIEF, 5))
     assert isinstance(outcomes[1], TrainingFailure)
-    assert outcomes[2] == Trained(*evaluate_test(TINY, BRIEF, 6))
+    validation, test, network = evaluate_test(TINY, BRIEF, 6)
+    routing = go_on(network, RoutingRecipe.following(BRIEF), 6).relation
+    assert outcomes[2] == Trained(validation, test, routing)
     assert list(pool.train([])) == []
 
 

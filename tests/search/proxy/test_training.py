@@ -253,7 +253,7 @@ def test_evaluate_never_touches_test_digits(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_final_report_measures_one_network_on_both_splits() -> None:
-    validation, test = evaluate_test(SILENT, BRIEF, 11)
+    validation, test, _ = evaluate_test(SILENT, BRIEF, 11)
     assert validation == evaluate(SILENT, BRIEF, 11)
     assert (test.seed, test.attempts) == (validation.seed, validation.attempts)
     assert test != validation
