@@ -13,7 +13,7 @@ from experiments.ablation.designs import Path
 from experiments.ablation.effects import Effect, effects
 from experiments.ablation.engine import MeasuredRow, Plan
 from experiments.ablation.published import UNPUBLISHED, Printed, PublishedRow, Verdict
-from experiments.ablation.significance import Difference, Mean, Scores, corrected, mean, paired
+from experiments.ablation.significance import Difference, Mean, Scores, corrected, paired, share
 from experiments.ablation.store import ROUTING, SCORES
 
 ACCURACY = SCORES[0]
@@ -183,7 +183,7 @@ def summarise(name: str, ablation: Ablation, plan: Plan, measured: Sequence[Meas
                 published=printed[place],
                 speed=None if first is None else _speed(measured[first], row),
                 published_speed=None if first is None else _ratio(printed[first], printed[place]),
-                means={s: mean(list(column[place].values())) for s, column in scores.items()},
+                means={s: share(list(column[place].values())) for s, column in scores.items()},
                 above={s: column[place] for s, column in above.items()},
                 base={s: column[place] for s, column in base.items()},
                 steps={s: column[place] for s, column in (above if path else base).items()},

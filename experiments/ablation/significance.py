@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy import stats
 
-from search.finalists import mean_interval
+from search.finalists import mean_interval, share_interval
 
 SIGNIFICANT = 0.05
 """Level of p below which a difference counts as resolved."""
@@ -59,6 +59,15 @@ def mean(values: Sequence[float]) -> Mean | None:
     if not values:
         return None
     return Mean(statistics.fmean(values), *mean_interval(values), len(values))
+
+
+def share(values: Sequence[float]) -> Mean | None:
+    """Mean of shares; its interval stays within 0 and 1."""
+    found = mean(values)
+    if found is None:
+        return None
+    low, high = share_interval(values)
+    return dataclasses.replace(found, low=low, high=high)
 
 
 def paired(after: Scores, before: Scores) -> Difference | None:

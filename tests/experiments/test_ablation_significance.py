@@ -19,6 +19,7 @@ from experiments.ablation.significance import (
     mean,
     paired,
     seeds_to_resolve,
+    share,
 )
 
 TWO: Axes = {"A": ("off", "on"), "B": ("off", "on")}
@@ -36,6 +37,18 @@ def test_mean_with_students_interval() -> None:
     half = 4.302653 * 1 / 3**0.5
     assert (found.value, found.seeds) == (2.0, 3)
     assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), rel=1e-6)
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1() -> None:
+    """0.9 and 1: sd 0.0707, so 0.95 +- 12.7 * 0.05 uncut."""
+    found = share([0.9, 1.0])
+    assert found is not None
+    assert (found.value, found.low, found.high) == (
+        pytest.approx(0.95),
+        pytest.approx(0.315, abs=1e-3),
+        1.0,
+    )
+    assert share([]) is None
 
 
 def test_one_seed_has_a_mean_but_no_interval_and_no_p() -> None:
