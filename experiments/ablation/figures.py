@@ -47,6 +47,9 @@ DPI = 160
 WIDE = 20
 """Ratio of the highest to the lowest cost above which costs are drawn on a logarithmic axis."""
 
+ONE_PLACE = 0.03
+"""Share of the range of both axes below which points are labelled together."""
+
 LABEL_WIDTH = 34
 """Characters in a line of a label."""
 
@@ -194,7 +197,8 @@ def draw_plane(title: str, info: Plane) -> Figure:
                 point.x, point.y, marker, color=BLUE, markersize=6, zorder=4, linestyle="none",
                 label=f"{number}  {_wrapped(point.name)}",
             )  # fmt: skip
-            axes.annotate(str(number), (point.x, point.y), (4, 4), textcoords="offset points",
+        for text, point in numbers(info.points):
+            axes.annotate(text, (point.x, point.y), (4, 4), textcoords="offset points",
                           fontsize=8, color=INK, zorder=5)  # fmt: skip
         if max(xs) > WIDE * min(xs):
             axes.set_xscale("log")
@@ -203,6 +207,25 @@ def draw_plane(title: str, info: Plane) -> Figure:
         axes.margins(0.12)
         figure.legend(loc="outside lower left", ncols=2, fontsize=8, handlelength=1)
     return figure
+
+
+def numbers(points: Sequence[Point]) -> list[tuple[str, Point]]:
+    """Numbers of points, counted from 1, each with its place; those of one place are joined."""
+    found: list[tuple[list[str], Point]] = []
+    width, height = _span([p.x for p in points]), _span([p.y for p in points])
+    for number, point in enumerate(points, start=1):
+        for text, other in found:
+            if max(abs(point.x - other.x) / width, abs(point.y - other.y) / height) < ONE_PLACE:
+                text.append(str(number))
+                break
+        else:
+            found.append(([str(number)], point))
+    return [(", ".join(text), point) for text, point in found]
+
+
+def _span(values: Sequence[float]) -> float:
+    """Range of values; 1 where they are all alike."""
+    return max(values) - min(values) or 1.0
 
 
 def _canvas(title: str, height: float) -> tuple[Figure, Axes]:

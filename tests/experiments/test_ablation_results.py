@@ -11,7 +11,7 @@ from experiments.ablation import published
 from experiments.ablation.definition import Ablation, Factor, Row, switch
 from experiments.ablation.designs import FractionalFactorial, FullFactorial, OneFactor, Path
 from experiments.ablation.engine import MeasuredRow
-from experiments.ablation.figures import bars, encode, figures, plane
+from experiments.ablation.figures import Point, bars, encode, figures, numbers, plane
 from experiments.ablation.layout import Table, interval, sentences, tables
 from experiments.ablation.page import render
 from experiments.ablation.published import (
@@ -157,6 +157,12 @@ def test_verdicts_on_speed(
     value: float, low: float, high: float, printed: float, verdict: Verdict
 ) -> None:
     assert speed_verdict(Speed(value, low, high, False), printed) is verdict
+
+
+def test_points_of_one_place_share_a_label() -> None:
+    points = [Point("", x, y, None, None) for x, y in ((1, 0.5), (2, 0.9), (2, 0.895), (2, 0.8))]
+    assert [text for text, _ in numbers(points)] == ["1", "2, 3", "4"]
+    assert numbers(points[:1]) == [("1", points[0])]
 
 
 def test_steps_of_the_second_task_have_verdicts_of_their_own(beside: Ablation) -> None:
