@@ -19,17 +19,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
+import numpy as np
+
 from effvit import ModelConfig
 from effvit.config import Resolution
-from effvit.cost import ceil_div
+from effvit.cost import CostArrays, IntArray, ceil_div
 from effvit.designs.macro import (
+    MULTI_WINDOW,
+    NONE,
+    OFF,
     REPRESENTATIONS,
     STAGES,
     WindowRepresentation,
     stage_maps,
 )
-from effvit.designs.sepvit import SepViTConfig
-from spaces.counted import Counted, Listed, Mapped, Product, Union
+from effvit.designs.sepvit import SepViTColumns, SepViTConfig, cost_arrays, window_kinds
+from spaces.counted import Column, Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
@@ -196,15 +201,29 @@ class SepViTSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
+    def _count(self) -> Counted[Any]:
         shapes = Listed(map(_shape, self._valid_choices("head_width", *WIDTHS)))
-        ratios = Listed(map(float, self._axis["mlp_ratio"].integers))
-        return Mapped(self._numbered, Product(shapes, ratios, self._windows()))
+        return Product(shapes, Listed(self._axis["mlp_ratio"].integers), self._windows())
 
-    def _numbered(self, parts: tuple[Any, ...]) -> SepViTConfig:
-        """Make a configuration of what :meth:`_count` combines."""
+    def _numbered(self, parts: Any) -> SepViTConfig:  # noqa: ANN401 - as in the base class
         (widths, heads), ratio, (representation, *windows) = parts
-        return self._config(_Network(widths, heads, ratio, tuple(windows), representation))
+        return self._config(_Network(widths, heads, float(ratio), tuple(windows), representation))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        shapes, ratios, (representation, *windows) = self._networks.columns(numbers)
+        shape = shapes.integers()
+        kinds = side_by_side([sides.integers(_kinds) for sides in windows])
+        columns = SepViTColumns.from_configs([SepViTConfig(image_size=self.resolution)])
+        return cost_arrays(
+            columns.varied(
+                widths=shape[:, 0],
+                heads=shape[:, 1],
+                hidden=shape[:, 0] * ratios.integers()[:, None],
+                windows=kinds[:, :, 0],
+                counts=kinds[:, :, 1],
+                **mixing(representation),
+            )
+        )
 
     def _config(self, network: _Network) -> SepViTConfig:
         mixes = network.representation != "none"
@@ -333,6 +352,18 @@ def _shape(choices: Choices) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Widths and heads of the four stages."""
     widths = stage_integers(choices, WIDTHS)
     return widths, tuple(width // int(choices["head_width"]) for width in widths)
+
+
+def _kinds(sides: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The two window sides of a stage's blocks, and how many blocks have each."""
+    distinct, counts = window_kinds(sides, len(sides))
+    return (distinct[0], distinct[-1]), (counts[0], sum(counts[1:]))
+
+
+def mixing(representation: Column[str]) -> dict[str, IntArray]:
+    """What of :class:`MacroColumns` follows from how networks represent windows."""
+    found = representation.integers(REPRESENTATIONS.index)
+    return {"representation": found, "pointwise": np.where(found == NONE, OFF, MULTI_WINDOW)}
 
 
 def block_sides(choices: Choices, stage: int) -> Sides:

@@ -439,8 +439,13 @@ def _live_in_attention(
 
 
 @functools.lru_cache(maxsize=4096)
-def _window_kinds(pattern: tuple[int, ...], depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Distinct window sides of a stage, ascending, and how many blocks have each."""
+def window_kinds(pattern: tuple[int, ...], depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Distinct window sides of a stage, ascending, and how many blocks have each.
+
+    Args:
+        pattern: Window sides that repeat over its blocks.
+        depth: Blocks of the stage.
+    """
     sides = _written_out(pattern, depth)
     distinct = tuple(sorted(set(sides)))
     return distinct, tuple(map(sides.count, distinct))
@@ -466,7 +471,7 @@ class SepViTColumns(MacroColumns):
             ConfigError: They do not share them.
         """
         kinds = [
-            [_window_kinds(*stage) for stage in zip(config.windows, config.depths, strict=True)]
+            [window_kinds(*stage) for stage in zip(config.windows, config.depths, strict=True)]
             for config in configs
         ]
         most = max(len(sides) for stages in kinds for sides, _ in stages)
