@@ -373,11 +373,14 @@ def block_sides(choices: Choices, stage: int) -> Sides:
         choices: At least window size, group count, and the stage's depth and attention.
         stage: 0 to 3.
     """
-    size, groups = _pair(choices)
-    pattern = {DSSA: (size,), ALTERNATE: (size, size * groups), GSA: (size * groups,)}[
-        str(choices[ATTENTIONS[stage]])
-    ]
-    return tuple(itertools.islice(itertools.cycle(pattern), int(choices[DEPTHS[stage]])))
+    depth, attention = int(choices[DEPTHS[stage]]), str(choices[ATTENTIONS[stage]])
+    return _written_out(*_pair(choices), attention, depth)
+
+
+@functools.lru_cache(maxsize=4096)
+def _written_out(size: int, groups: int, attention: str, depth: int) -> Sides:
+    patterns = {DSSA: (size,), ALTERNATE: (size, size * groups), GSA: (size * groups,)}
+    return tuple(itertools.islice(itertools.cycle(patterns[attention]), depth))
 
 
 def padded_map(shape: Resolution, side: int) -> Resolution:
@@ -406,15 +409,13 @@ def _head_rule(stage: int) -> Rule:
 def _padding_rule(stage: int, shape: Resolution) -> Rule:
     area = shape[0] * shape[1]
 
-    def added(choices: Choices) -> tuple[float, int]:
+    @functools.cache
+    def added(sides: Sides) -> tuple[float, int]:
         """Largest share that padding adds to the map, and the window side that does."""
-        return max(
-            (math.prod(padded_map(shape, side)) / area - 1, side)
-            for side in set(block_sides(choices, stage))
-        )
+        return max((math.prod(padded_map(shape, side)) / area - 1, side) for side in set(sides))
 
     def statement(choices: Choices) -> str:
-        share, side = added(choices)
+        share, side = added(block_sides(choices, stage))
         height, width = padded_map(shape, side)
         return (
             f"stage {stage + 1}'s windows may add at most {MAX_PADDING:.1%} positions to its map, "
@@ -426,6 +427,6 @@ def _padding_rule(stage: int, shape: Resolution) -> Rule:
         name=f"padding_{stage + 1}",
         reason="padded positions cost what real ones cost and are thrown away",
         reads=("window_size", "group_count", ATTENTIONS[stage], DEPTHS[stage]),
-        holds=lambda choices: added(choices)[0] <= MAX_PADDING,
+        holds=lambda choices: added(block_sides(choices, stage))[0] <= MAX_PADDING,
         statement=statement,
     )

@@ -382,7 +382,7 @@ class Space(abc.ABC):
 
     def family_variants(self) -> dict[str, ModelConfig]:
         """Published variants of the family by name, as published: the space may lack some."""
-        family = self.unrank(0).family
+        family = self._first.family
         written = {name: model_config(name) for name in list_models()}
         return {name: config for name, config in written.items() if config.family == family}
 
@@ -486,15 +486,18 @@ class Space(abc.ABC):
         Raises:
             InvalidVariant: A field differs.
         """
-        own = self.unrank(0)
         for name in config.field_names():
             if name in searched or name in config.TRAINING_FIELDS:
                 continue
-            if getattr(config, name) != getattr(own, name):
+            if getattr(config, name) != getattr(self._first, name):
                 raise InvalidVariant(
-                    f"{name} must be {getattr(own, name)!r} in this space, "
+                    f"{name} must be {getattr(self._first, name)!r} in this space, "
                     f"got {getattr(config, name)!r}"
                 )
+
+    @functools.cached_property
+    def _first(self) -> ModelConfig:
+        return self.unrank(0)
 
     def _nearest(self, rule: Rule, choices: Choices) -> str:
         """Fewest changes of the axes that a rule reads after which it holds."""

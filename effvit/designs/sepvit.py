@@ -120,14 +120,15 @@ class SepViTConfig(MacroConfig):
     def canonical(self) -> SepViTConfig:
         """Write patterns out, cut windows to the map, drop a representation nothing reads."""
         plan = self.plan()
-        windows = tuple(tuple(max(block.window) for block in stage.blocks) for stage in plan)
-        written = self.replace(windows=windows)
-        for pointwise in ("off", "multi_window"):
-            simpler = written.replace(pointwise_attention=pointwise)
-            if simpler.plan() == plan:
-                unread = pointwise == "off"
-                return simpler.replace(window_representation="none") if unread else simpler
-        return written
+        changes: dict[str, object] = {
+            "windows": tuple(tuple(max(block.window) for block in stage.blocks) for stage in plan)
+        }
+        mixing = [b for stage in plan for b in stage.blocks if b.representation != "none"]
+        if not mixing:
+            changes |= {"window_representation": "none", "pointwise_attention": "off"}
+        elif all(block.grid != (1, 1) for block in mixing):
+            changes["pointwise_attention"] = "multi_window"
+        return self.replace(**changes)
 
 
 @dataclasses.dataclass(frozen=True)

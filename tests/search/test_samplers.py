@@ -7,7 +7,8 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from effvit import ConfigError, ModelConfig, model_config, model_cost, model_costs
 from search.samplers import (
@@ -347,6 +348,30 @@ def test_nothing_needs_to_be_known_of_the_objectives(
         found.append(space.suggest(trial))
         study.tell(trial, [share(found[-1], direction.name) for direction in directions])
     assert len({*found}) == 20
+
+
+def test_a_proposal_computes_on_one_thread_and_gives_the_others_back(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> list[int]:
+        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+    seen = []
+    sampler = SAMPLERS["random"].make(Setting(space, unlimited, 0, KNOWN))
+    propose = sampler.propose
+
+    def watched(
+        study: optuna.Study, trial: FrozenTrial, seeds: np.random.SeedSequence
+    ) -> ModelConfig:
+        seen.append(threads())
+        return propose(study, trial, seeds)
+
+    monkeypatch.setattr(sampler, "propose", watched)
+    study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
+    with threadpool_limits(limits=2, user_api="blas"):
+        space.suggest(study.ask())
+        assert {*threads()} == {2}
+    assert {*seen[0]} == {1}
 
 
 def test_unknown_sampler_offers_the_nearest() -> None:
