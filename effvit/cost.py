@@ -205,6 +205,12 @@ class CostArrays:
     def __len__(self) -> int:
         return len(self.params)
 
+    @classmethod
+    def joined(cls, parts: Sequence[CostArrays]) -> CostArrays:
+        """Costs of the networks of several parts, one part or more, in order."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+
 
 class ArrayLedger:
     """Keeps running totals of many networks."""
@@ -261,6 +267,7 @@ CHUNK = 8192
 """Networks costed at a time: their arrays stay in the processor's cache."""
 
 FormulaT = TypeVar("FormulaT", bound=Callable[..., CostArrays])
+ColumnsT = TypeVar("ColumnsT", bound="Columns")
 
 
 def in_chunks(cost: FormulaT) -> FormulaT:
@@ -283,8 +290,8 @@ def in_chunks(cost: FormulaT) -> FormulaT:
         parts = []
         for start in range(0, len(columns), CHUNK):
             piece = {name: value[start : start + CHUNK] for name, value in arrays.items()}
-            parts.append(vars(cost(type(columns)(**{**fields, **piece}), resolution, ledgers)))
-        return CostArrays(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
+            parts.append(cost(type(columns)(**{**fields, **piece}), resolution, ledgers))
+        return CostArrays.joined(parts)
 
     return cast("FormulaT", chunked)
 
@@ -305,6 +312,21 @@ class Columns:
 
     def __len__(self) -> int:
         return next(len(value) for value in vars(self).values() if isinstance(value, np.ndarray))
+
+    def varied(self: ColumnsT, **arrays: IntArray) -> ColumnsT:
+        """Networks that are all like the first one of these but for some fields.
+
+        Args:
+            arrays: Those fields, with one entry or row a network.
+        """
+        count = len(next(iter(arrays.values())))
+        fields: dict[str, Any] = {
+            name: np.broadcast_to(value[0], (count, *value.shape[1:]))
+            if isinstance(value, np.ndarray)
+            else value
+            for name, value in vars(self).items()
+        }
+        return type(self)(**{**fields, **arrays})
 
 
 def shared_settings(configs: Sequence[ModelConfig]) -> dict[str, Any]:

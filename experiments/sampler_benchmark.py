@@ -33,6 +33,7 @@ from experiments.sampler_benchmark_rivals import RIVALS
 from search.environment import environment
 from search.records import write_text
 from search.samplers import Setting, quiet_optuna
+from search.samplers.bulk import Known
 from spaces import InvalidVariant
 
 SUMMARY = "sampler_benchmark_summary.csv"
@@ -188,7 +189,7 @@ def _evaluate(study: optuna.Study, searched: Problem) -> int | None:
     trial = study.ask()
     with contextlib.suppress(InvalidVariant):
         config = searched.space.suggest(trial)
-        if searched.has_values([config])[0]:
+        if searched.has_values(Known([config]))[0]:
             number = searched.numbers[config]
             study.tell(trial, searched.losses[number].tolist())
             return number

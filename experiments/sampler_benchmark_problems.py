@@ -28,6 +28,8 @@ from experiments.catalogue import DATA
 from experiments.tabular_benchmark import TABLE, VALUES, read_table
 from search.front import hypervolume, non_dominated
 from search.samplers import Objective
+from search.samplers.bulk import Pool
+from search.samplers.setting import Mask
 from spaces import SPACES, Space
 from spaces.space import Value
 
@@ -174,9 +176,9 @@ class Problem:
         numbers = {config: number for number, config in enumerate(table.configs)}
         return cls(table.space, tuple(objectives), np.column_stack(losses), numbers)
 
-    def has_values(self, configs: Sequence[ModelConfig]) -> list[bool]:
+    def has_values(self, pool: Pool) -> Mask:
         """Say of each network whether it has values: what else would be affordable."""
-        return [config not in self._without for config in configs]
+        return np.array([config not in self._without for config in pool.configs], dtype=bool)
 
     @functools.cached_property
     def _without(self) -> set[ModelConfig]:

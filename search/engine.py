@@ -24,12 +24,15 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effvit import ModelConfig, model_cost, model_costs
+from effvit.cost import CostArrays
 from search.fidelities import Ladder, check_fidelities
 from search.latency import LatencyGuess, Meter
 from search.latency.source import MEASURED, PREDICTED
 from search.records import TrialRecord
 from search.samplers import Setting, SpaceExhaustedError, sampler_kind, within
+from search.samplers.bulk import Known, Pool
 from search.samplers.history import CLAIM
+from search.samplers.setting import Mask
 from search.settings import KNOWN, RunSettings
 from search.workers import (
     AnyOutcome,
@@ -99,10 +102,11 @@ class Search:
         self._begun = 0  # trials asked for, whatever has become of them
         self.records = {record.number: record for record in read_records(study)}
         self._names = {config.variant_id: name for name, config in space.published().items()}
-        affordable = self._affordable(list(space.published().values()))
+        published = space.published()
+        affordable = self._affordable(Known(list(published.values())))
         self.published = {
             name: config
-            for (name, config), fits in zip(space.published().items(), affordable, strict=True)
+            for (name, config), fits in zip(published.items(), affordable, strict=True)
             if fits
         }
         setting = Setting(space, self._affordable, settings.seed, KNOWN)
@@ -124,7 +128,7 @@ class Search:
         for record in self.records.values():
             self._sampler.saw(record.model_config)
             if record.latency_ms is not None:
-                self._guess.add(_features([record.model_config])[0], record.latency_ms)
+                self._guess.add(_features(model_costs([record.model_config]))[0], record.latency_ms)
         for trial in waiting:
             self._sampler.saw(self._queued(trial))
         for trial in running:
@@ -172,16 +176,14 @@ class Search:
 
     # --- budgets --------------------------------------------------------------------------------
 
-    def _affordable(self, configs: Sequence[ModelConfig]) -> list[bool]:
+    def _affordable(self, pool: Pool) -> Mask:
         budgets = self._settings.budgets
-        fits = within(configs, budgets.max_macs, budgets.max_params)
-        if budgets.max_latency_ms is None or not configs:
-            return fits
-        guessed = self._guess.predict(_features(configs))
-        if guessed is None:
-            return fits
-        near = guessed <= GUESS_MARGIN * budgets.max_latency_ms
-        return [fit and bool(guess) for fit, guess in zip(fits, near, strict=True)]
+        fits = within(pool, budgets.max_macs, budgets.max_params)
+        if budgets.max_latency_ms is not None:
+            guessed = self._guess.predict(_features(pool.costs))
+            if guessed is not None:
+                fits &= guessed <= GUESS_MARGIN * budgets.max_latency_ms
+        return fits
 
     # --- rounds ---------------------------------------------------------------------------------
 
@@ -323,7 +325,7 @@ class Search:
             record.latency_ratio, record.latency_noisy = latency.ratio, latency.noisy
             record.latency_source = PREDICTED if latency.predicted else MEASURED
             record.latency_predicted_ms = latency.median_ms if latency.predicted else None
-            self._guess.add(_features([record.model_config])[0], latency.median_ms)
+            self._guess.add(_features(model_costs([record.model_config]))[0], latency.median_ms)
             limit = self._settings.budgets.max_latency_ms
             if limit is not None and latency.median_ms > limit:
                 record.state = "infeasible"
@@ -404,9 +406,8 @@ def _costed(config: ModelConfig, number: int) -> TrialRecord:
     )
 
 
-def _features(configs: Sequence[ModelConfig]) -> NDArray[np.float64]:
-    """What latency is guessed from, a row for each configuration; all of it is in closed form."""
-    costs = model_costs(configs)
+def _features(costs: CostArrays) -> NDArray[np.float64]:
+    """What latency is guessed from, a row for each network; all of it is in closed form."""
     columns = (costs.macs, costs.activations, costs.params, costs.peak_elements)
     return np.column_stack(columns).astype(np.float64)
 

@@ -8,7 +8,7 @@ import errno
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,7 @@ from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
 from search.remeasure import FrontMeter, describe_errors
 from search.samplers import quiet_optuna, within
+from search.samplers.bulk import Known, Pool, draw_pool
 from search.samplers.choice import AUTO, choose_sampler
 from search.settings import (
     SETTINGS,
@@ -235,10 +236,11 @@ def _check_budgets(space: Space, settings: RunSettings) -> None:
     budgets = settings.budgets
     if budgets.max_macs is None and budgets.max_params is None:
         return
-    drawn = _drawn(space, settings.seed)
-    if any(within(drawn, budgets.max_macs, budgets.max_params)):
-        return
-    cost = model_cost(drawn[0])
+    smallest, drawn = _drawn(space, settings.seed)
+    for pool in (Known([smallest]), drawn):
+        if within(pool, budgets.max_macs, budgets.max_params).any():
+            return
+    cost = model_cost(smallest)
     raise ConfigError(
         f"no variant of {space.name} at {space.resolution} meets the budgets: the smallest has "
         f"{readable(cost.macs)} MACs and {readable(cost.params)} parameters"
@@ -246,18 +248,17 @@ def _check_budgets(space: Space, settings: RunSettings) -> None:
 
 
 @functools.lru_cache(maxsize=1)  # asked for by the check of budgets and by the scale
-def _drawn(space: Space, seed: int) -> tuple[ModelConfig, ...]:
-    """A sample of the space, led by the smallest variant that a descent from it finds."""
-    drawn = space.sample_many(np.random.default_rng(seed), SCALE_SAMPLES)
+def _drawn(space: Space, seed: int) -> tuple[ModelConfig, Pool]:
+    """The smallest variant that a descent from a sample of the space finds, and the sample."""
+    drawn = draw_pool(space, np.random.default_rng(seed), SCALE_SAMPLES)
     smallest = _smallest(drawn)
-    while (nearer := _smallest([smallest, *space.neighbours(smallest)])) != smallest:
+    while (nearer := _smallest(Known([smallest, *space.neighbours(smallest)]))) != smallest:
         smallest = nearer
-    return (smallest, *drawn)
+    return smallest, drawn
 
 
-def _smallest(configs: Sequence[ModelConfig]) -> ModelConfig:
-    costs = model_costs(configs)
-    return configs[int(np.lexsort((costs.params, costs.macs))[0])]
+def _smallest(pool: Pool) -> ModelConfig:
+    return pool.config(int(np.lexsort((pool.costs.params, pool.costs.macs))[0]))
 
 
 def _run(settings: RunSettings, space: Space, axis: Axis, folder: Path, console: Console) -> None:
@@ -392,7 +393,9 @@ def _inheriting(
 
 def _scale(settings: RunSettings, space: Space, meter: LatencyMeter) -> Scale:
     """Bounds of MACs from a sample of the space, of latency from the reference network's speed."""
-    macs = model_costs([*_drawn(space, settings.seed), *space.published().values()]).macs
+    smallest, drawn = _drawn(space, settings.seed)
+    others = model_costs([smallest, *space.published().values()])
+    macs = np.concatenate([drawn.costs.macs, others.macs])
     low, high = float(macs.min()), float(settings.budgets.max_macs or macs.max())
     reference = model_cost(settings.latency.reference, settings.resolution).macs
     per_mac = meter.reference_ms / reference

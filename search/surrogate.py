@@ -60,8 +60,8 @@ class Encoder:
 
     def __init__(self, space: Space) -> None:
         self._space = space
-        sample = space.sample_many(np.random.default_rng(0), TYPICAL)
-        self._features = Features(space, model_costs(sample))
+        typical = space.costs(space.draw(np.random.default_rng(0), TYPICAL))
+        self._features = Features(space, typical)
 
     def rows(self, configs: Sequence[ModelConfig]) -> FloatArray:
         """Encode variants as (n, d)."""

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from effvit import ModelConfig
-from effvit.designs.autoformer import AutoFormerConfig
-from spaces.counted import Counted, Listed, Mapped, Product, Union
+from effvit.cost import CostArrays
+from effvit.designs.autoformer import AutoFormerColumns, AutoFormerConfig, cost_arrays
+from spaces.counted import Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
 from spaces.stages import stage_integers, stage_names
 
@@ -56,23 +57,41 @@ class AutoFormerSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
+    def _count(self) -> Counted[Any]:
         forms = [self._layers(depth) for depth in self._axis["depth"].integers]
-        return Mapped(self._numbered, Product(Listed(self._axis["width"].integers), Union(forms)))
+        return Product(Listed(self._axis["width"].integers), Union(forms))
 
     def _layers(self, depth: int) -> Counted[tuple[Any, ...]]:
-        """Heads and ratios of so many layers."""
+        """Heads and ratios of so many layers, and 0 for those behind."""
         return Product(
             *(
-                Product(*(Listed(self._axis[name].integers) for name in names[:depth]))
+                Product(
+                    *(Listed(self._axis[name].integers) for name in names[:depth]),
+                    *[Listed([0])] * (MOST_LAYERS - depth),
+                )
                 for names in (HEADS, RATIOS)
             )
         )
 
-    def _numbered(self, parts: tuple[Any, ...]) -> AutoFormerConfig:
-        """Make a configuration of what :meth:`_count` combines."""
-        width, (heads, twice_ratios) = parts
+    def _numbered(self, parts: Any) -> AutoFormerConfig:  # noqa: ANN401 - as in the base class
+        width, layers = parts
+        heads, twice_ratios = (tuple(filter(None, entries)) for entries in layers)
         return self._config(_Network(width, heads, twice_ratios))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        width, layers = self._networks.columns(numbers)
+        heads, twice_ratios = (
+            side_by_side([layer.integers() for layer in entries]) for entries in layers
+        )
+        columns = AutoFormerColumns.from_configs([AutoFormerConfig(image_size=self.resolution)])
+        return cost_arrays(
+            columns.varied(
+                width=width.integers(),
+                heads=heads,
+                head_widths=columns.head_widths[0, 0] * (heads > 0),
+                hidden=width.integers()[:, None] * twice_ratios // 2,
+            )
+        )
 
     def _config(self, network: _Network) -> AutoFormerConfig:
         return AutoFormerConfig(

@@ -19,11 +19,20 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
+import numpy as np
+
 from effvit import ModelConfig
 from effvit.config import Resolution
-from effvit.cost import ceil_div
-from effvit.designs.efficientvit import STAGES, EfficientViTConfig, StageKind
-from spaces.counted import Chain, Counted, Listed, Mapped, Product, Union
+from effvit.cost import CostArrays, ceil_div
+from effvit.designs.efficientvit import (
+    STAGE_KINDS,
+    STAGES,
+    EfficientViTColumns,
+    EfficientViTConfig,
+    StageKind,
+    cost_arrays,
+)
+from spaces.counted import Chain, Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
 from spaces.stages import STEM, growing_rules, stage_axes, stage_integers, stage_names
 
@@ -58,6 +67,8 @@ def classifier_name(widths: Sequence[int]) -> str:
 
 SCALES = {scales_name(scales): scales for scales in ((), (3,), (5,), (3, 5))}
 """Kernel sides of the aggregations: arXiv v2, smaller than released, released, the poster's."""
+
+MOST_SCALES = max(map(len, SCALES.values()))
 
 CLASSIFIERS = {
     classifier_name(widths): widths for widths in ((1024, 1280), (1536, 1600), (2304, 2560))
@@ -121,7 +132,7 @@ class EfficientViTSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
+    def _count(self) -> Counted[Any]:
         stages = [self._depths_by_kind(stage) for stage in range(STAGES)]
         heads = self._axis["head_width"].integers
         forms = [
@@ -129,14 +140,11 @@ class EfficientViTSpace(Space):
             for kinds in itertools.product(*stages)
             for head in (heads if ATTENTION in kinds else (1,))
         ]
-        return Mapped(
-            self._numbered,
-            Product(
-                Listed(map(float, self._axis["expand_ratio"].integers)),
-                Listed(CLASSIFIERS[str(name)] for name in self._axis["classifier"].values),
-                Listed(self._axis[DEPTHS[0]].integers),
-                Union(forms),
-            ),
+        return Product(
+            Listed(self._axis["expand_ratio"].integers),
+            Listed(CLASSIFIERS[str(name)] for name in self._axis["classifier"].values),
+            Listed(self._axis[DEPTHS[0]].integers),
+            Union(forms),
         )
 
     def _depths_by_kind(self, stage: int) -> dict[StageKind, Listed[int]]:
@@ -174,11 +182,30 @@ class EfficientViTSpace(Space):
         known = [SCALES[str(name)] for name in self._axis["scales"].values]
         return [scales for scales in known if all(fits(scales, shape) for shape in attended)]
 
-    def _numbered(self, parts: tuple[Any, ...]) -> EfficientViTConfig:
-        """Make a configuration of what :meth:`_count` combines."""
+    def _numbered(self, parts: Any) -> EfficientViTConfig:  # noqa: ANN401 - as in the base class
         ratio, classifier, stem, ((kinds, head), widths, depths, scales) = parts
         depths = (stem, *depths)
-        return self._config(_Network(widths, depths, kinds, head, scales, ratio, classifier))
+        return self._config(_Network(widths, depths, kinds, head, scales, float(ratio), classifier))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        ratios, classifier, stem, (forms, chain, depths, scales) = self._networks.columns(numbers)
+        widths = side_by_side([width.integers() for width in chain])
+        blocks = side_by_side([depth.integers() for depth in (stem, *depths)])
+        ratio = ratios.integers()[:, None]
+        return cost_arrays(
+            EfficientViTColumns.from_configs(
+                [EfficientViTConfig(image_size=self.resolution)]
+            ).varied(
+                widths=widths,
+                depths=blocks,
+                kinds=forms.integers(lambda form: list(map(STAGE_KINDS.index, form[0]))),
+                head_dim=forms.integers(lambda form: form[1]),
+                downsample_hidden=widths[:, :-1] * ratio,
+                block_hidden=widths[:, 1:] * np.where(blocks[:, 1:] > 0, ratio, 1),
+                scales=scales.integers(lambda sides: (*sides, 0, 0)[:MOST_SCALES]),
+                head_widths=classifier.integers(),
+            )
+        )
 
     def _config(self, network: _Network) -> EfficientViTConfig:
         ratio = network.expand_ratio

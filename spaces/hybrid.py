@@ -24,11 +24,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from effvit import ModelConfig, list_models, model_config
-from effvit.designs.hybrid import HybridConfig
+from effvit.cost import CostArrays
+from effvit.designs.hybrid import (
+    DESIGNS,
+    HybridColumns,
+    HybridConfig,
+    block_designs,
+    cost_arrays,
+)
 from effvit.designs.macro import STAGES
 from effvit.designs.sepvit import SepViTConfig
-from spaces.counted import Chain, Counted, Listed, Mapped, Product, Union
+from spaces.counted import Chain, Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.hybrid_blocks import (
     ATTENTION,
     FIXED,
@@ -44,20 +53,13 @@ from spaces.hybrid_blocks import (
     several_windows,
     stage_blocks,
 )
-from spaces.sepvit import ATTENTIONS, DEPTHS, WIDTHS, Pair, SepViTSpace
+from spaces.sepvit import ATTENTIONS, DEPTHS, WIDTHS, Pair, SepViTSpace, mixing
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
 from spaces.stages import growing_rules, stage_integers
 
-_WRITTEN = (
-    "depths",
-    "attention",
-    "windows",
-    "groups",
-    "stripes",
-    "sub_sampling",
-    "linformer_lengths",
-)
-"""Fields whose entry for a stage follows from its sequence."""
+_SETTINGS = ("windows", "groups", "stripes", "sub_sampling", "linformer_lengths")
+_WRITTEN = ("depths", "attention", *_SETTINGS)
+"""Fields whose entry for a stage follows from its sequence; of these, the ones with integers."""
 
 _SEARCHED = (
     *("widths", "heads", "mlp_ratio", "window_representation", "pointwise_attention"),
@@ -183,14 +185,13 @@ class HybridSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
+    def _count(self) -> Counted[Any]:
         several = Listed(map(str, self._axis["window_representation"].values))
         forms = (
             Product(self._shapes(heads), several if mixes else Listed([NONE]), sequences)
             for (mixes, heads), sequences in self._sequences().items()
         )
-        ratios = Listed(map(float, self._axis["mlp_ratio"].integers))
-        return Mapped(self._numbered, Product(ratios, Union(forms)))
+        return Product(Listed(self._axis["mlp_ratio"].integers), Union(forms))
 
     def _sequences(self) -> Mapping[tuple[bool, tuple[int, ...]], Counted[Any]]:
         """All sequences of four stages, as nested pairs of beginning and last number.
@@ -233,15 +234,39 @@ class HybridSpace(Space):
             for head in (self._axis["head_width"].integers if any(divisors) else (1,))
         )
 
-    def _numbered(self, parts: tuple[Any, ...]) -> HybridConfig:
-        """Make a configuration of what :meth:`_count` combines."""
+    def _numbered(self, parts: Any) -> HybridConfig:  # noqa: ANN401 - as in the base class
         ratio, ((head, widths), representation, nested) = parts
-        sequences: tuple[int, ...] = ()
-        while nested:
-            nested, last = nested
-            sequences = (last, *sequences)
+        sequences = _flat(nested)
         heads = self._heads(widths, head, sequences)
-        return self._config(_Network(widths, heads, ratio, sequences, representation))
+        return self._config(_Network(widths, heads, float(ratio), sequences, representation))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        ratios, ((head, chain), representation, nested) = self._networks.columns(numbers)
+        widths = side_by_side([width.integers() for width in chain])
+        stages = [
+            sequence.integers(functools.partial(self._layout, stage))
+            for stage, sequence in enumerate(_flat(nested))
+        ]
+        layout = side_by_side(stages)
+        headed, settings, counts = np.split(layout, [1, 1 + len(_SETTINGS)], axis=2)
+        same = HybridConfig(image_size=self.resolution, scales=FIXED["scales"])
+        return cost_arrays(
+            HybridColumns.from_configs([same]).varied(
+                widths=widths,
+                heads=np.where(headed[:, :, 0], widths // head.integers()[:, None], 1),
+                hidden=widths * ratios.integers()[:, None],
+                counts=counts,
+                **dict(zip(_SETTINGS, np.moveaxis(settings, 2, 0), strict=True)),
+                **mixing(representation),
+            )
+        )
+
+    def _layout(self, stage: int, sequence: int) -> list[int]:
+        """Whether a sequence has heads, its settings, and how many blocks have each design."""
+        depth, attention, *settings = self._written(stage, sequence)
+        designs = list(block_designs(attention, depth))
+        headed = int(self._stages[stage].divisors[sequence] > 0)
+        return [headed, *settings, *map(designs.count, DESIGNS)]
 
     def _heads(self, widths: Sequence[int], head: int, sequences: Sequence[int]) -> tuple[int, ...]:
         """Heads of each stage; 1 where no block reads them."""
@@ -383,6 +408,15 @@ class HybridSpace(Space):
             "head_width": head_width.values,
             **shown,
         }
+
+
+def _flat(nested: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Entries of the four stages of nested pairs of beginning and last entry."""
+    entries: tuple[Any, ...] = ()
+    while nested:
+        nested, last = nested
+        entries = (last, *entries)
+    return entries
 
 
 def _of_pair(pair: Pair, sources: Sequence[Mapping[Pair, list[str]]]) -> dict[str, Sequence[Value]]:

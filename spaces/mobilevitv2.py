@@ -20,15 +20,17 @@ from typing import Any, ClassVar, NamedTuple
 
 from effvit import ModelConfig
 from effvit.config import Resolution
-from effvit.cost import ceil_div
+from effvit.cost import CostArrays, ceil_div
 from effvit.designs.mobilevitv2 import (
     ATTENTION_STAGES,
     STAGES,
     STRIDES,
+    MobileViTv2Columns,
     MobileViTv2Config,
+    cost_arrays,
     scaled_widths,
 )
-from spaces.counted import Chain, Counted, Listed, Mapped, Product
+from spaces.counted import Chain, Counted, Listed, Numbers, Product, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
 from spaces.stages import STEM, growing_rules, stage_axes, stage_integers, stage_names
 
@@ -91,21 +93,35 @@ class MobileViTv2Space(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
-        return Mapped(
-            self._numbered,
-            Product(
-                Chain([self._axis[name].integers for name in WIDTHS], operator.le),
-                Product(*(Listed(self._axis[name].integers) for name in ATTENTION_DEPTHS)),
-                Listed(stage_integers(found, PATCHES) for found in self._valid_choices(*PATCHES)),
-                Listed(map(float, self._axis["expand_ratio"].integers)),
-                Listed(map(float, self._axis["ffn_ratio"].integers)),
-            ),
+    def _count(self) -> Counted[Any]:
+        return Product(
+            Chain([self._axis[name].integers for name in WIDTHS], operator.le),
+            Product(*(Listed(self._axis[name].integers) for name in ATTENTION_DEPTHS)),
+            Listed(stage_integers(found, PATCHES) for found in self._valid_choices(*PATCHES)),
+            Listed(self._axis["expand_ratio"].integers),
+            Listed(self._axis["ffn_ratio"].integers),
         )
 
-    def _numbered(self, parts: tuple[Any, ...]) -> MobileViTv2Config:
-        """Make a configuration of what :meth:`_count` combines."""
-        return self._config(_Network(*parts))
+    def _numbered(self, parts: Any) -> MobileViTv2Config:  # noqa: ANN401 - as in the base class
+        widths, depths, patches, expand, ffn = parts
+        return self._config(_Network(widths, depths, patches, float(expand), float(ffn)))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        chain, depths, patches, expand, ffn = self._networks.columns(numbers)
+        widths = side_by_side([width.integers() for width in chain])
+        tokens = widths[:, [stage + 1 for stage in ATTENTION_STAGES]] // 2
+        hidden = widths * expand.integers()[:, None]
+        return cost_arrays(
+            MobileViTv2Columns.from_configs([MobileViTv2Config(image_size=self.resolution)]).varied(
+                widths=widths,
+                attention_widths=tokens,
+                attention_depths=side_by_side([depth.integers() for depth in depths]),
+                patch_sizes=patches.integers(),
+                ffn_widths=tokens * ffn.integers()[:, None],
+                first_hidden=hidden[:, :-1],
+                other_hidden=hidden[:, 1:],
+            )
+        )
 
     def _config(self, network: _Network) -> MobileViTv2Config:
         return MobileViTv2Config(

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 from effvit import ModelConfig
-from effvit.designs.pit import STAGES, PiTConfig
-from spaces.counted import Chain, Counted, Listed, Mapped, Product
+from effvit.cost import CostArrays
+from effvit.designs.pit import STAGES, PiTColumns, PiTConfig, cost_arrays
+from spaces.counted import Chain, Counted, Listed, Numbers, Product, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
@@ -54,20 +55,30 @@ class PiTSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
-        return Mapped(
-            self._numbered,
-            Product(
-                Listed(self._axis["head_width"].integers),
-                Chain([self._axis[name].integers for name in HEADS], operator.le),
-                Product(*(Listed(self._axis[name].integers) for name in DEPTHS)),
-                Listed(map(float, self._axis["mlp_ratio"].integers)),
-            ),
+    def _count(self) -> Counted[Any]:
+        return Product(
+            Listed(self._axis["head_width"].integers),
+            Chain([self._axis[name].integers for name in HEADS], operator.le),
+            Product(*(Listed(self._axis[name].integers) for name in DEPTHS)),
+            Listed(self._axis["mlp_ratio"].integers),
         )
 
-    def _numbered(self, parts: tuple[Any, ...]) -> PiTConfig:
-        """Make a configuration of what :meth:`_count` combines."""
-        return self._config(_Network(*parts))
+    def _numbered(self, parts: Any) -> PiTConfig:  # noqa: ANN401 - as in the base class
+        head, heads, depths, ratio = parts
+        return self._config(_Network(head, heads, depths, float(ratio)))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        head, chain, depths, ratio = self._networks.columns(numbers)
+        heads = side_by_side([number.integers() for number in chain])
+        widths = heads * head.integers()[:, None]
+        return cost_arrays(
+            PiTColumns.from_configs([PiTConfig(image_size=self.resolution)]).varied(
+                widths=widths,
+                heads=heads,
+                depths=side_by_side([depth.integers() for depth in depths]),
+                hidden=widths * ratio.integers()[:, None],
+            )
+        )
 
     def _config(self, network: _Network) -> PiTConfig:
         return PiTConfig(

@@ -19,17 +19,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
+import numpy as np
+
 from effvit import ModelConfig
 from effvit.config import Resolution
-from effvit.cost import ceil_div
+from effvit.cost import CostArrays, IntArray, ceil_div
 from effvit.designs.macro import (
+    MULTI_WINDOW,
+    NONE,
+    OFF,
     REPRESENTATIONS,
     STAGES,
     WindowRepresentation,
     stage_maps,
 )
-from effvit.designs.sepvit import SepViTConfig
-from spaces.counted import Counted, Listed, Mapped, Product, Union
+from effvit.designs.sepvit import SepViTColumns, SepViTConfig, cost_arrays, window_kinds
+from spaces.counted import Column, Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
@@ -196,15 +201,29 @@ class SepViTSpace(Space):
 
     # --- networks -------------------------------------------------------------------------------
 
-    def _count(self) -> Counted[ModelConfig]:
+    def _count(self) -> Counted[Any]:
         shapes = Listed(map(_shape, self._valid_choices("head_width", *WIDTHS)))
-        ratios = Listed(map(float, self._axis["mlp_ratio"].integers))
-        return Mapped(self._numbered, Product(shapes, ratios, self._windows()))
+        return Product(shapes, Listed(self._axis["mlp_ratio"].integers), self._windows())
 
-    def _numbered(self, parts: tuple[Any, ...]) -> SepViTConfig:
-        """Make a configuration of what :meth:`_count` combines."""
+    def _numbered(self, parts: Any) -> SepViTConfig:  # noqa: ANN401 - as in the base class
         (widths, heads), ratio, (representation, *windows) = parts
-        return self._config(_Network(widths, heads, ratio, tuple(windows), representation))
+        return self._config(_Network(widths, heads, float(ratio), tuple(windows), representation))
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        shapes, ratios, (representation, *windows) = self._networks.columns(numbers)
+        shape = shapes.integers()
+        kinds = side_by_side([sides.integers(_kinds) for sides in windows])
+        columns = SepViTColumns.from_configs([SepViTConfig(image_size=self.resolution)])
+        return cost_arrays(
+            columns.varied(
+                widths=shape[:, 0],
+                heads=shape[:, 1],
+                hidden=shape[:, 0] * ratios.integers()[:, None],
+                windows=kinds[:, :, 0],
+                counts=kinds[:, :, 1],
+                **mixing(representation),
+            )
+        )
 
     def _config(self, network: _Network) -> SepViTConfig:
         mixes = network.representation != "none"
@@ -335,6 +354,18 @@ def _shape(choices: Choices) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return widths, tuple(width // int(choices["head_width"]) for width in widths)
 
 
+def _kinds(sides: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The two window sides of a stage's blocks, and how many blocks have each."""
+    distinct, counts = window_kinds(sides, len(sides))
+    return (distinct[0], distinct[-1]), (counts[0], sum(counts[1:]))
+
+
+def mixing(representation: Column[str]) -> dict[str, IntArray]:
+    """What of :class:`MacroColumns` follows from how networks represent windows."""
+    found = representation.integers(REPRESENTATIONS.index)
+    return {"representation": found, "pointwise": np.where(found == NONE, OFF, MULTI_WINDOW)}
+
+
 def block_sides(choices: Choices, stage: int) -> Sides:
     """Window side of each block of a stage, not yet cut to the map.
 
@@ -342,11 +373,14 @@ def block_sides(choices: Choices, stage: int) -> Sides:
         choices: At least window size, group count, and the stage's depth and attention.
         stage: 0 to 3.
     """
-    size, groups = _pair(choices)
-    pattern = {DSSA: (size,), ALTERNATE: (size, size * groups), GSA: (size * groups,)}[
-        str(choices[ATTENTIONS[stage]])
-    ]
-    return tuple(itertools.islice(itertools.cycle(pattern), int(choices[DEPTHS[stage]])))
+    depth, attention = int(choices[DEPTHS[stage]]), str(choices[ATTENTIONS[stage]])
+    return _written_out(*_pair(choices), attention, depth)
+
+
+@functools.lru_cache(maxsize=4096)
+def _written_out(size: int, groups: int, attention: str, depth: int) -> Sides:
+    patterns = {DSSA: (size,), ALTERNATE: (size, size * groups), GSA: (size * groups,)}
+    return tuple(itertools.islice(itertools.cycle(patterns[attention]), depth))
 
 
 def padded_map(shape: Resolution, side: int) -> Resolution:
@@ -375,15 +409,13 @@ def _head_rule(stage: int) -> Rule:
 def _padding_rule(stage: int, shape: Resolution) -> Rule:
     area = shape[0] * shape[1]
 
-    def added(choices: Choices) -> tuple[float, int]:
+    @functools.cache
+    def added(sides: Sides) -> tuple[float, int]:
         """Largest share that padding adds to the map, and the window side that does."""
-        return max(
-            (math.prod(padded_map(shape, side)) / area - 1, side)
-            for side in set(block_sides(choices, stage))
-        )
+        return max((math.prod(padded_map(shape, side)) / area - 1, side) for side in set(sides))
 
     def statement(choices: Choices) -> str:
-        share, side = added(choices)
+        share, side = added(block_sides(choices, stage))
         height, width = padded_map(shape, side)
         return (
             f"stage {stage + 1}'s windows may add at most {MAX_PADDING:.1%} positions to its map, "
@@ -395,6 +427,6 @@ def _padding_rule(stage: int, shape: Resolution) -> Rule:
         name=f"padding_{stage + 1}",
         reason="padded positions cost what real ones cost and are thrown away",
         reads=("window_size", "group_count", ATTENTIONS[stage], DEPTHS[stage]),
-        holds=lambda choices: added(choices)[0] <= MAX_PADDING,
+        holds=lambda choices: added(block_sides(choices, stage))[0] <= MAX_PADDING,
         statement=statement,
     )

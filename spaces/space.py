@@ -14,15 +14,16 @@ import difflib
 import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
-from effvit import ModelConfig, list_models, model_config
+from effvit import ModelConfig, list_models, model_config, model_costs
 from effvit.config import ConfigError, parse_resolution, unknown_name
-from spaces.counted import Counted
+from effvit.cost import ArrayLedger, CostArrays
+from spaces.counted import Counted, Numbers
 
 Value: TypeAlias = int | str
 """A value of an axis: an integer of an ordered axis, a name of a categorical one."""
@@ -32,6 +33,9 @@ Choices: TypeAlias = Mapping[str, Value]
 
 Parameters: TypeAlias = Mapping[str, Value]
 """The same as Optuna holds it: by :attr:`Axis.parameter`, some values as positions."""
+
+COSTED = 2**16
+"""Networks whose columns are made at a time: a million at once would fill the memory's caches."""
 
 
 class InvalidVariant(ConfigError):  # noqa: N818 - says what is invalid; the base says it is an error
@@ -241,8 +245,20 @@ class Space(abc.ABC):
         """All rules, for this resolution."""
 
     @abc.abstractmethod
-    def _count(self) -> Counted[ModelConfig]:
-        """All distinct valid networks, each once, canonical; :attr:`axes` and rules are set."""
+    def _count(self) -> Counted[Any]:
+        """The parts of all distinct valid networks, each once; :attr:`axes` and rules are set."""
+
+    @abc.abstractmethod
+    def _numbered(self, parts: Any) -> ModelConfig:  # noqa: ANN401 - whatever the family counts
+        """Make the canonical configuration of what :meth:`_count` combines."""
+
+    def _costs(self, numbers: Numbers) -> CostArrays:
+        """Cost networks by their numbers, one or more.
+
+        Here configuration by configuration. A family whose columns can be made of columns of parts
+        does that instead.
+        """
+        return model_costs([self.unrank(int(number)) for number in numbers])
 
     @abc.abstractmethod
     def encodings(self, config: ModelConfig) -> Iterator[Choices]:
@@ -280,15 +296,39 @@ class Space(abc.ABC):
         """
         if not 0 <= index < self.size():
             raise IndexError(f"network numbers are 0 to {self.size() - 1}, got {index}")
-        return self._networks.element(index)
+        return self._numbered(self._networks.element(index))
+
+    def costs(self, numbers: Numbers) -> CostArrays:
+        """Cost networks by their numbers, without making their configurations if that can be.
+
+        Args:
+            numbers: (n,) for :meth:`unrank`, such as :meth:`draw` returns.
+
+        Returns:
+            At the design resolution, equal to what :func:`effvit.model_costs` says of them.
+
+        Raises:
+            IndexError: A number is outside.
+        """
+        if not len(numbers):
+            return ArrayLedger(0).total()
+        for end in (numbers.min(), numbers.max()):
+            if not 0 <= end < self.size():
+                raise IndexError(f"network numbers are 0 to {self.size() - 1}, got {end}")
+        starts = range(0, len(numbers), COSTED)
+        return CostArrays.joined([self._costs(numbers[start : start + COSTED]) for start in starts])
+
+    def draw(self, rng: np.random.Generator, count: int) -> Numbers:
+        """Draw numbers (n,) of networks, uniformly and independently."""
+        return _uniform_indices(rng, self.size(), count)
 
     def sample(self, rng: np.random.Generator) -> ModelConfig:
         """Draw a network uniformly from all distinct valid ones."""
-        return self.unrank(_uniform_index(rng, self.size()))
+        return self.sample_many(rng, 1)[0]
 
     def sample_many(self, rng: np.random.Generator, count: int) -> list[ModelConfig]:
         """Draw networks uniformly and independently, the same as ``count`` calls of sample."""
-        return [self.sample(rng) for _ in range(count)]
+        return [self.unrank(int(number)) for number in self.draw(rng, count)]
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The axes for Optuna, by parameter name."""
@@ -342,7 +382,7 @@ class Space(abc.ABC):
 
     def family_variants(self) -> dict[str, ModelConfig]:
         """Published variants of the family by name, as published: the space may lack some."""
-        family = self.unrank(0).family
+        family = self._first.family
         written = {name: model_config(name) for name in list_models()}
         return {name: config for name, config in written.items() if config.family == family}
 
@@ -446,15 +486,18 @@ class Space(abc.ABC):
         Raises:
             InvalidVariant: A field differs.
         """
-        own = self.unrank(0)
         for name in config.field_names():
             if name in searched or name in config.TRAINING_FIELDS:
                 continue
-            if getattr(config, name) != getattr(own, name):
+            if getattr(config, name) != getattr(self._first, name):
                 raise InvalidVariant(
-                    f"{name} must be {getattr(own, name)!r} in this space, "
+                    f"{name} must be {getattr(self._first, name)!r} in this space, "
                     f"got {getattr(config, name)!r}"
                 )
+
+    @functools.cached_property
+    def _first(self) -> ModelConfig:
+        return self.unrank(0)
 
     def _nearest(self, rule: Rule, choices: Choices) -> str:
         """Fewest changes of the axes that a rule reads after which it holds."""
@@ -500,10 +543,16 @@ class Space(abc.ABC):
         return extend({}, 0)
 
 
-def _uniform_index(rng: np.random.Generator, size: int) -> int:
-    """Draw an integer from 0 to ``size - 1`` uniformly, however large ``size`` is."""
+def _uniform_indices(rng: np.random.Generator, size: int, count: int) -> Numbers:
+    """Draw integers (n,) from 0 to ``size - 1`` uniformly, however large ``size`` is."""
     if size <= 2**63:
-        return int(rng.integers(size))
+        return rng.integers(size, size=count)
+    drawn = np.empty(count, object)
+    drawn[:] = [_large_index(rng, size) for _ in range(count)]
+    return drawn
+
+
+def _large_index(rng: np.random.Generator, size: int) -> int:
     bits = (size - 1).bit_length()
     while True:  # at least half of the draws are below size
         index = int.from_bytes(rng.bytes(-(-bits // 8)), "little") >> (-bits % 8)

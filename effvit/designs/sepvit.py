@@ -120,14 +120,15 @@ class SepViTConfig(MacroConfig):
     def canonical(self) -> SepViTConfig:
         """Write patterns out, cut windows to the map, drop a representation nothing reads."""
         plan = self.plan()
-        windows = tuple(tuple(max(block.window) for block in stage.blocks) for stage in plan)
-        written = self.replace(windows=windows)
-        for pointwise in ("off", "multi_window"):
-            simpler = written.replace(pointwise_attention=pointwise)
-            if simpler.plan() == plan:
-                unread = pointwise == "off"
-                return simpler.replace(window_representation="none") if unread else simpler
-        return written
+        changes: dict[str, object] = {
+            "windows": tuple(tuple(max(block.window) for block in stage.blocks) for stage in plan)
+        }
+        mixing = [b for stage in plan for b in stage.blocks if b.representation != "none"]
+        if not mixing:
+            changes |= {"window_representation": "none", "pointwise_attention": "off"}
+        elif all(block.grid != (1, 1) for block in mixing):
+            changes["pointwise_attention"] = "multi_window"
+        return self.replace(**changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -439,8 +440,13 @@ def _live_in_attention(
 
 
 @functools.lru_cache(maxsize=4096)
-def _window_kinds(pattern: tuple[int, ...], depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Distinct window sides of a stage, ascending, and how many blocks have each."""
+def window_kinds(pattern: tuple[int, ...], depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Distinct window sides of a stage, ascending, and how many blocks have each.
+
+    Args:
+        pattern: Window sides that repeat over its blocks.
+        depth: Blocks of the stage.
+    """
     sides = _written_out(pattern, depth)
     distinct = tuple(sorted(set(sides)))
     return distinct, tuple(map(sides.count, distinct))
@@ -466,7 +472,7 @@ class SepViTColumns(MacroColumns):
             ConfigError: They do not share them.
         """
         kinds = [
-            [_window_kinds(*stage) for stage in zip(config.windows, config.depths, strict=True)]
+            [window_kinds(*stage) for stage in zip(config.windows, config.depths, strict=True)]
             for config in configs
         ]
         most = max(len(sides) for stages in kinds for sides, _ in stages)

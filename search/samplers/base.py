@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,12 +13,24 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from threadpoolctl import ThreadpoolController
 
 from effvit import ConfigError, ModelConfig
+from search.samplers.bulk import Known, Numbered, Pool
 from search.samplers.history import History, claim
 from search.samplers.setting import Setting
 from search.samplers.variation import Variation
 from spaces.space import Space
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """What sets the threads of numpy's and scipy's linear algebra, once these are loaded.
+
+    A proposal's matrices are small: more threads than one only wait for each other, in CPU time of
+    all of them. And sums of one thread do not depend on how many there are.
+    """
+    return ThreadpoolController()
 
 
 class SpaceExhaustedError(ConfigError):
@@ -60,11 +73,12 @@ class ArchitectureSampler(WholeSpaceSampler):
 
     Several workers may share a study. A proposal is written into its trial at once; if another
     trial turns out to hold the same network, a new one is made.
+
+    Attributes:
+        bulks: Networks drawn at a time until one fits: the first ones do, unless budgets are tight.
     """
 
-    bulk = 2000
-    bulk_draws = 100
-    first_bulk = 20
+    bulks = (1_000, 10_000, 100_000, 1_000_000)
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -98,7 +112,8 @@ class ArchitectureSampler(WholeSpaceSampler):
             # Two workers that ask at the same moment share all but the number, and get out of step.
             place = [order] if attempt == 0 else [order, trial.number, attempt]
             seeds = np.random.SeedSequence([self.setting.seed, *place])
-            config = self.propose(study, trial, seeds)
+            with _blas().limit(limits=1, user_api="blas"):
+                config = self.propose(study, trial, seeds)
             params = self.variation.parameters(self.variation.choices(config))
             claim(study, trial, order, params)
             self.history.read(study, trial.number)
@@ -130,9 +145,7 @@ class ArchitectureSampler(WholeSpaceSampler):
 
     def fits(self, configs: Sequence[ModelConfig]) -> list[bool]:
         """Say of each network of the space whether it is unseen and affordable."""
-        if not configs:
-            return []
-        affordable = self.setting.affordable(configs)
+        affordable = self.setting.affordable(Known(configs))
         return [
             bool(within) and config not in self.history
             for config, within in zip(configs, affordable, strict=True)
@@ -150,19 +163,20 @@ class ArchitectureSampler(WholeSpaceSampler):
         Raises:
             SpaceExhaustedError: None was found.
         """
-        for configs in self._bulks(rng):
-            found = self.first_fit(configs)
-            if found is not None:
-                return found
+        for pool in self._bulks(rng):
+            for place in np.flatnonzero(self.setting.affordable(pool)):
+                config = pool.config(int(place))
+                if config not in self.history:
+                    return config
         raise SpaceExhaustedError("no variant within the budgets is left")
 
-    def _bulks(self, rng: np.random.Generator) -> Iterator[list[ModelConfig]]:
-        size = self.space.size()
-        if size > self.bulk * self.bulk_draws:
-            yield self.space.sample_many(rng, self.first_bulk)  # does, unless budgets are tight
-            for _ in range(self.bulk_draws):
-                yield self.space.sample_many(rng, self.bulk)
-            return
-        order = rng.permutation(size)
-        for start in range(0, size, self.bulk):
-            yield [self.space.unrank(int(rank)) for rank in order[start : start + self.bulk]]
+    def _bulks(self, rng: np.random.Generator) -> Iterator[Pool]:
+        """Networks in random order: all of a small space, and each once."""
+        size, start = self.space.size(), 0
+        order = rng.permutation(size) if size <= sum(self.bulks) else None
+        for count in self.bulks:
+            if order is None:
+                yield Numbered(self.space, self.space.draw(rng, count))
+            else:
+                yield Numbered(self.space, order[start : start + count])
+            start += count

@@ -27,6 +27,7 @@ from search.front import hypervolume, non_dominated
 from search.samplers import Setting, quiet_optuna, sampler_kind
 from search.samplers.base import WholeSpaceSampler
 from search.samplers.bulk import draw_pool, spread
+from search.samplers.setting import unlimited
 from search.settings import KNOWN
 from search.storage import DIRECTIONS
 from spaces import get_space, list_spaces
@@ -98,7 +99,7 @@ def overheads(space: Space, sampler: str, trials: int, seed: int) -> list[tuple[
     found = []
     for name, make in STORAGES.items():
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-            setting = Setting(space, lambda configs: [True] * len(configs), seed, KNOWN)
+            setting = Setting(space, unlimited, seed, KNOWN)
             chosen = sampler_kind(sampler).make(setting)
             with_it, params = seconds_of_trials(chosen, make(Path(folder)), space, trials)
             replay = Replay(params, space)
@@ -109,16 +110,17 @@ def overheads(space: Space, sampler: str, trials: int, seed: int) -> list[tuple[
 
 
 def bulk_rate(space: Space, count: int, seed: int) -> tuple[float, int]:
-    """Draw and cost candidates, and choose some that cover the range of MACs.
+    """Draw and cost distinct candidates, and build some that cover the range of MACs.
 
     Returns:
-        Seconds, and how many of :data:`BINS` bins of log MACs have a candidate.
+        CPU seconds, and how many of :data:`BINS` bins of log MACs have a candidate.
     """
     rng = np.random.default_rng(seed)
     start = time.process_time()
     pool = draw_pool(space, rng, count)
     logs = np.log(pool.costs.macs)
-    spread(logs, BINS, rng)
+    for place in spread(logs, BINS, rng):
+        pool.config(int(place))
     seconds = time.process_time() - start
     return seconds, int((np.histogram(logs, BINS)[0] > 0).sum())
 

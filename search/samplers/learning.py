@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from effvit import ModelConfig, model_costs
 from search.samplers.archive import Archive
 from search.samplers.base import ArchitectureSampler
-from search.samplers.bulk import Pool, draw_pool, spread
+from search.samplers.bulk import Numbered, draw_pool, spread
 from search.samplers.features import COSTS, Candidates, Features
 from search.samplers.setting import FloatArray, Objective, Setting
 from spaces.space import Choices
@@ -32,18 +32,25 @@ class LearningSampler(ArchitectureSampler):
         learns_from: And as many evaluated ones.
         litters: Sets of neighbours kept, so that they are not made again.
         pool_size: Networks drawn to choose the first ones from.
+        larger_pools: And so many where too few of these are within the budgets,
+        choice: fewer than so many for each of the first ones.
     """
 
     design = 16
     learns_from = 4
     litters = 300
     pool_size = 4000
+    larger_pools = (100_000, 1_000_000)
+    choice = 10
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self._archive: Archive | None = None
         self._costs: dict[ModelConfig, FloatArray] = {}
         self._litters: dict[ModelConfig, Candidates | None] = {}
+        # Now: what is affordable may become clearer as the run goes on, and one that is resumed
+        # must begin with the same networks.
+        self._start = self._begin()
 
     def propose(
         self, study: Study, trial: FrozenTrial, seeds: np.random.SeedSequence
@@ -65,20 +72,29 @@ class LearningSampler(ArchitectureSampler):
     # --- the beginning --------------------------------------------------------------------------
 
     @functools.cached_property
-    def pool(self) -> Pool:
+    def pool(self) -> Numbered:
         """Networks drawn at the start, the same ones for a seed; budgets are not checked."""
         rng = np.random.default_rng([self.setting.seed, _START])
         return draw_pool(self.space, rng, self.pool_size)
 
-    @functools.cached_property
-    def _start(self) -> list[ModelConfig]:
+    def _begin(self) -> list[ModelConfig]:
         """Affordable networks that cover the range of log MACs evenly, in order of proposal."""
-        within = np.flatnonzero(self.setting.affordable(self.pool.configs))
+        rng = np.random.default_rng([self.setting.seed, _START, 1])
+        for pool in self._pools(rng):
+            within = np.flatnonzero(self.setting.affordable(pool))
+            if len(within) >= self.choice * self.design:
+                break
         if len(within) == 0:
             return []
-        rng = np.random.default_rng([self.setting.seed, _START, 1])
-        chosen = spread(np.log(self.pool.costs.macs[within]), self.design, rng)
-        return [self.pool.configs[index] for index in within[chosen]]
+        chosen = spread(np.log(pool.costs.macs[within]), self.design, rng)
+        return [pool.config(int(place)) for place in within[chosen]]
+
+    def _pools(self, rng: np.random.Generator) -> Iterator[Numbered]:
+        """Pools to begin from, each larger than the one before."""
+        yield self.pool
+        if len(self.pool) < self.space.size():
+            for count in self.larger_pools:
+                yield draw_pool(self.space, rng, count)
 
     # --- what is known --------------------------------------------------------------------------
 

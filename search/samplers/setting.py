@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.study import StudyDirection
 
-from effvit import ConfigError, ModelConfig, model_costs
+from effvit import ConfigError
 from effvit.cost import CostArrays
+from search.samplers.bulk import Pool
 from spaces.space import Space
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-Affordable: TypeAlias = Callable[[Sequence[ModelConfig]], Sequence[bool]]
+Mask: TypeAlias = NDArray[np.bool_]
+
+Affordable: TypeAlias = Callable[[Pool], Mask]
 """Says of each network whether it is within all budgets."""
 
 
@@ -73,16 +76,16 @@ class Setting:
         return self.objectives
 
 
-def within(
-    configs: Sequence[ModelConfig], max_macs: int | None, max_params: int | None
-) -> list[bool]:
-    """Say of each configuration whether its closed-form cost is within the limits."""
-    if not configs or (max_macs is None and max_params is None):
-        return [True] * len(configs)
-    costs = model_costs(configs)
-    fits = np.ones(len(configs), dtype=bool)
+def unlimited(pool: Pool) -> Mask:
+    """Find all networks within the budgets, of which there are none."""
+    return np.ones(len(pool), dtype=bool)
+
+
+def within(pool: Pool, max_macs: int | None, max_params: int | None) -> Mask:
+    """Say of each network whether its closed-form cost is within the limits."""
+    fits = unlimited(pool)
     if max_macs is not None:
-        fits &= costs.macs <= max_macs
+        fits &= pool.costs.macs <= max_macs
     if max_params is not None:
-        fits &= costs.params <= max_params
-    return [bool(fit) for fit in fits]
+        fits &= pool.costs.params <= max_params
+    return fits

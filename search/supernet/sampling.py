@@ -66,10 +66,10 @@ class BalancedSampler:
         """Draw distinct variants that fit, until there are enough or few are left."""
         found: dict[str, ModelConfig] = {}
         for _ in range(MAX_ROUNDS):
-            drawn = space.sample_many(self._rng, count)
-            macs = model_costs(drawn).macs
-            for config, cost in zip(drawn, macs, strict=True):
-                if cost <= self._limit and self._learns(config):
+            numbers = space.draw(self._rng, count)
+            for number in numbers[space.costs(numbers).macs <= self._limit]:
+                config = space.unrank(int(number))
+                if self._learns(config):
                     found.setdefault(config.variant_id, config)
             if len(found) >= count or not found:
                 break

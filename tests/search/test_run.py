@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from effvit import ModelConfig, model_cost
+from effvit import model_cost
 from search import proxy
 from search import run as command
 from search.axis import embedded_recipe
@@ -33,6 +33,7 @@ from search.storage import JOURNAL, lock_folder, open_study
 from search.supernet.supernet import Agreement, Supernet
 from search.supernet.trainer import InheritingTrainer
 from spaces import get_space
+from spaces.counted import Numbers
 from spaces.sepvit import SepViTSpace
 from tests.search.fakes import SCALE, FakePool, run_settings
 from tests.search.instant_runs import InstantMeter, InstantPool
@@ -305,9 +306,9 @@ def test_the_sample_is_drawn_once_for_budgets_and_scale() -> None:
     class Counting(SepViTSpace):
         drawn = 0
 
-        def sample_many(self, rng: np.random.Generator, count: int) -> list[ModelConfig]:
+        def draw(self, rng: np.random.Generator, count: int) -> Numbers:
             self.drawn += 1
-            return super().sample_many(rng, count)
+            return super().draw(rng, count)
 
     settings = run_settings(budgets=Budgets(max_macs=10**9))
     space = Counting(224)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
+from scipy.stats import chisquare
 
-from effvit import ConfigError, model_costs
+from effvit import ConfigError, ModelConfig, model_costs
 from search.front import FloatArray, crowding, hypervolume, layers, non_dominated
 from search.samplers.archive import Archive
-from search.samplers.bulk import draw_pool, spread
+from search.samplers.bulk import Known, draw_pool, spread
 from search.samplers.choice import AUTO, choose_sampler
 from search.samplers.evolution import beyond
 from search.samplers.features import CATEGORY, Features
@@ -19,6 +20,7 @@ from search.samplers.gaussian import GaussianProcess, fit_kernel
 from search.samplers.improvement import expected_improvement, free_boxes
 from search.samplers.setting import Objective
 from search.samplers.variation import Variation
+from spaces import get_space
 from spaces.sepvit import SepViTSpace
 from tests.search.fakes import small_space
 
@@ -166,8 +168,41 @@ def test_a_pool_holds_distinct_networks_with_their_costs() -> None:
     pool = draw_pool(space, np.random.default_rng(0), 10)
     assert len(pool) == len({*pool.configs}) == 10
     assert pool.costs.macs.tolist() == model_costs(pool.configs).macs.tolist()
+    assert pool.costs.macs.tolist() == Known(pool.configs).costs.macs.tolist()
     whole = draw_pool(space, np.random.default_rng(0), 1000)
     assert {*whole.configs} == {space.unrank(number) for number in range(space.size())}
+
+
+def test_a_pool_is_uniform_and_never_short_where_draws_repeat() -> None:
+    """Of 4,320 networks 1,000 are drawn: about 107 draws meet one that was drawn before."""
+    space = get_space("pit")
+    counts = np.zeros(space.size(), np.int64)
+    for seed in range(40):
+        numbers = draw_pool(space, np.random.default_rng(seed), 1000).numbers
+        assert len({*numbers.tolist()}) == 1000
+        counts[numbers] += 1
+    tenths = counts.reshape(10, -1).sum(axis=1)
+    assert chisquare(tenths).pvalue > 1e-3
+
+
+def test_drawing_and_costing_a_pool_makes_no_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = get_space("sepvit")
+    made: list[int] = []
+    unrank = space.unrank
+
+    def noted(number: int) -> ModelConfig:
+        made.append(number)
+        return unrank(number)
+
+    monkeypatch.setattr(space, "unrank", noted)
+    pool = draw_pool(space, np.random.default_rng(0), 3000)
+    chosen = spread(np.log(pool.costs.macs), 8, np.random.default_rng(0))
+    assert made == []
+    configs = [pool.config(int(place)) for place in chosen]
+    assert made == pool.numbers[chosen].tolist()
+    assert pool.costs.macs[chosen].tolist() == model_costs(configs).macs.tolist()
 
 
 def test_features_show_axes_by_their_order_or_category_and_costs() -> None:

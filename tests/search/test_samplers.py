@@ -7,7 +7,8 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from effvit import ConfigError, ModelConfig, model_config, model_cost, model_costs
 from search.samplers import (
@@ -19,6 +20,8 @@ from search.samplers import (
     sampler_kind,
     within,
 )
+from search.samplers.bulk import Known, Numbered
+from search.samplers.setting import unlimited
 from search.settings import KNOWN
 from search.storage import DIRECTIONS
 from spaces import Space, get_space
@@ -73,7 +76,7 @@ class Run:
         max_macs: int | None = None,
     ) -> None:
         self.space = space
-        setting = Setting(space, lambda configs: within(configs, max_macs, None), seed, KNOWN)
+        setting = Setting(space, lambda pool: within(pool, max_macs, None), seed, KNOWN)
         self.sampler = SAMPLERS[name].make(setting)
         self.study = optuna.create_study(
             study_name="s",
@@ -169,6 +172,51 @@ def test_a_budget_that_almost_nothing_meets_is_met(name: str) -> None:
     budget = int(np.sort(model_costs(drawn).macs)[2])  # about one in a thousand
     found = Run(name, space, InMemoryStorage(), max_macs=budget).go_on(2)
     assert max(model_cost(config).macs for config in found) <= budget
+
+
+@pytest.mark.parametrize("name", ["surrogate", "evolution"])
+def test_a_start_within_tight_budgets_still_covers_their_range(name: str) -> None:
+    """Where the first pool holds too few affordable networks, a larger one is drawn."""
+    space = get_space("sepvit")
+    macs = np.sort(space.costs(space.draw(np.random.default_rng(1), 400_000)).macs)
+    budget = int(macs[160])  # the first pool, of 2,000 or 4,000, holds one or two
+    middle = np.sqrt(float(macs[0]) * budget)
+    assert (macs < middle).sum() <= 160 / 12  # of 12 uniform draws one would be
+    found = Run(name, space, InMemoryStorage(), max_macs=budget).go_on(12)
+    costs = np.array([model_cost(config).macs for config in found])
+    assert costs.max() <= budget
+    assert (costs < middle).sum() >= 12 / 3
+
+
+@pytest.mark.parametrize("name", ["surrogate", "evolution"])
+def test_a_resumed_run_begins_the_same_though_more_is_known_of_the_budgets(
+    name: str, space: Space
+) -> None:
+    """As of latency, which is guessed once some are measured: after a sampler has been made."""
+    limit = int(np.median(space.costs(np.arange(space.size())).macs))
+
+    def go_on(storage: BaseStorage, known: int, trials: int) -> list[ModelConfig]:
+        limits: list[int | None] = [None]
+        setting = Setting(space, lambda pool: within(pool, limits[-1], None), 0, KNOWN)
+        sampler = SAMPLERS[name].make(setting)
+        study = optuna.create_study(
+            study_name="s",
+            storage=storage,
+            directions=DIRECTIONS,
+            sampler=sampler,
+            load_if_exists=True,
+        )
+        found = []
+        for number in range(known, known + trials):
+            limits.append(limit if number >= 4 else None)
+            trial = study.ask()
+            found.append(space.suggest(trial))
+            study.tell(trial, state=TrialState.FAIL)
+        return found
+
+    journal = MemoryJournal()
+    resumed = go_on(JournalStorage(journal), 0, 4) + go_on(JournalStorage(journal), 4, 6)
+    assert resumed == go_on(InMemoryStorage(), 0, 10)
 
 
 def test_a_budget_that_nothing_meets_is_an_error() -> None:
@@ -277,7 +325,7 @@ def test_what_acts_in_training_only_does_not_make_another_variant() -> None:
 
 
 def test_the_study_must_have_the_objectives_that_the_sampler_was_told(space: Space) -> None:
-    setting = Setting(space, lambda configs: [True] * len(configs), 0, KNOWN)
+    setting = Setting(space, unlimited, 0, KNOWN)
     directions = [StudyDirection.MINIMIZE] * 2
     with pytest.raises(ConfigError, match="3 objectives accuracy, macs, latency_ms, got 2"):
         setting.objectives_of(directions)
@@ -292,7 +340,7 @@ def test_the_study_must_have_the_objectives_that_the_sampler_was_told(space: Spa
 def test_nothing_needs_to_be_known_of_the_objectives(
     name: str, directions: list[StudyDirection], space: Space
 ) -> None:
-    setting = Setting(space, lambda configs: [True] * len(configs), 0)
+    setting = Setting(space, unlimited, 0)
     study = optuna.create_study(directions=directions, sampler=SAMPLERS[name].make(setting))
     found = []
     for _ in range(20):
@@ -300,6 +348,30 @@ def test_nothing_needs_to_be_known_of_the_objectives(
         found.append(space.suggest(trial))
         study.tell(trial, [share(found[-1], direction.name) for direction in directions])
     assert len({*found}) == 20
+
+
+def test_a_proposal_computes_on_one_thread_and_gives_the_others_back(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> list[int]:
+        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+    seen = []
+    sampler = SAMPLERS["random"].make(Setting(space, unlimited, 0, KNOWN))
+    propose = sampler.propose
+
+    def watched(
+        study: optuna.Study, trial: FrozenTrial, seeds: np.random.SeedSequence
+    ) -> ModelConfig:
+        seen.append(threads())
+        return propose(study, trial, seeds)
+
+    monkeypatch.setattr(sampler, "propose", watched)
+    study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
+    with threadpool_limits(limits=2, user_api="blas"):
+        space.suggest(study.ask())
+        assert {*threads()} == {2}
+    assert {*seen[0]} == {1}
 
 
 def test_unknown_sampler_offers_the_nearest() -> None:
@@ -314,10 +386,10 @@ def test_within_reads_each_limit_by_itself() -> None:
     costs = [model_cost(config) for config in configs]
     macs = sorted(cost.macs for cost in costs)[1]
     params = sorted(cost.params for cost in costs)[2]
-    assert within(configs, None, None) == [True] * len(configs)
-    assert within(configs, macs, None) == [cost.macs <= macs for cost in costs]
-    assert within(configs, None, params) == [cost.params <= params for cost in costs]
-    assert within(configs, macs, params) == [
-        cost.macs <= macs and cost.params <= params for cost in costs
-    ]
-    assert within([], macs, params) == []
+    for pool in (Known(configs), Numbered(space, np.arange(space.size()))):
+        assert within(pool, None, None).tolist() == [True] * len(configs)
+        assert within(pool, macs, None).tolist() == [cost.macs <= macs for cost in costs]
+        assert within(pool, None, params).tolist() == [cost.params <= params for cost in costs]
+        assert within(pool, macs, params).tolist() == [
+            cost.macs <= macs and cost.params <= params for cost in costs
+        ]

@@ -1,5 +1,7 @@
 """What holds for every space: a new one adds a row to the registry and inherits all of this."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +15,9 @@ import pytest
 
 import effvit
 from effvit import ConfigError
+from effvit.cost import CostArrays
 from spaces import SPACES, InvalidVariant, Space, get_space, list_spaces
+from spaces.counted import Numbers
 
 ROOT = Path(__file__).parents[2]
 CASES = [(name, resolution) for name in SPACES for resolution in (224, (96, 160))]
@@ -94,6 +98,66 @@ def test_numbers_name_networks(space: Space) -> None:
     for outside in (-1, size):
         with pytest.raises(IndexError, match=f"got {outside}"):
             space.unrank(outside)
+
+
+FIELDS = [field.name for field in dataclasses.fields(CostArrays)]
+
+
+def assert_costed_by_number(space: Space, numbers: Numbers) -> None:
+    costs = space.costs(numbers)
+    expected = effvit.model_costs([space.unrank(int(number)) for number in numbers])
+    for name in FIELDS:
+        assert getattr(costs, name).dtype == np.int64
+        assert getattr(costs, name).tolist() == getattr(expected, name).tolist()
+
+
+def test_costs_by_number_are_those_of_the_networks(space: Space) -> None:
+    drawn = space.draw(np.random.default_rng(3), 500)
+    assert_costed_by_number(space, np.append(drawn, [0, space.size() - 1]))
+    assert len(space.costs(drawn[:0])) == 0
+    for outside in (-1, space.size()):
+        with pytest.raises(IndexError, match=f"got {outside}"):
+            space.costs(np.array([0, outside]))
+
+
+def test_costs_by_number_do_not_depend_on_what_else_is_costed(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = space.draw(np.random.default_rng(4), 50)
+    together = space.costs(drawn).macs.tolist()
+    monkeypatch.setattr("spaces.space.COSTED", 20)
+    assert space.costs(drawn).macs.tolist() == together
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", list_spaces())
+def test_costs_by_number_hold_for_any_values_of_the_axes(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    space = None
+    while space is None:
+        values = {
+            axis.name: [value for value in axis.values if rng.random() < 0.5] or axis.values[:1]
+            for axis in SPACES[name].AXES
+        }
+        with contextlib.suppress(ConfigError):  # no choice keeps all rules
+            space = SPACES[name]((160, 224), values)
+    assert_costed_by_number(space, space.draw(rng, 100))
+
+
+def test_a_space_without_columns_is_costed_by_its_configurations(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = space.draw(np.random.default_rng(5), 20)
+    expected = space.costs(drawn).params.tolist()
+    monkeypatch.setattr(type(space), "_costs", Space._costs)
+    assert space.costs(drawn).params.tolist() == expected
+
+
+def test_samples_are_the_networks_of_numbers_drawn(
+    space: Space, sampled: list[effvit.ModelConfig]
+) -> None:
+    numbers = space.draw(np.random.default_rng(0), len(sampled))
+    assert [space.unrank(int(number)) for number in numbers] == sampled
 
 
 def test_encode_and_decode_are_inverse(space: Space, sampled: list[effvit.ModelConfig]) -> None:

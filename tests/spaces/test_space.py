@@ -12,7 +12,7 @@ from effvit import ConfigError
 from spaces import Axis, InvalidVariant
 from spaces.benchmark import report
 from spaces.sepvit import SepViTSpace
-from spaces.space import _uniform_index
+from spaces.space import _uniform_indices
 
 EVEN = Axis("width", (32, 64, 96), "channels")
 UNEVEN = Axis("window", (4, 7, 8, 14), "pixels")
@@ -83,7 +83,7 @@ def test_restricting_keeps_the_kind() -> None:
 def test_numbers_are_uniform_however_many_there_are(size: int) -> None:
     """Sixths of the range are hit equally often, also beyond 64 bits."""
     rng = np.random.default_rng(0)
-    sixths = Counter(_uniform_index(rng, size) * 6 // size for _ in range(6000))
+    sixths = Counter(int(number) * 6 // size for number in _uniform_indices(rng, size, 6000))
     assert set(sixths) == set(range(6))
     assert chisquare([sixths[sixth] for sixth in range(6)]).pvalue > 1e-3
 
