@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 SETTINGS, TRIALS, PARETO, IMPORTANCE = "settings.json", "trials.csv", "pareto.csv", "importance.csv"
+LATER = "proxy_resolution"
+"""A column of trials that earlier versions did not write."""
+
 AXIS_PREFIX = "axis_"
 
 DIGITS_ACCURACY = "proxy accuracy (validation digits)"
@@ -130,6 +133,8 @@ class Trial:
         latency_predicted_ms: NaN where nothing was predicted.
         accuracy, relation, recognition, hypervolume: Shares, 0 to 1. Relation and recognition are
             of the embedded task; NaN, like ``relation_found`` None, of any other.
+        proxy_resolution: Images of the last training, such as ``64x64``; empty for the embedded
+            task, and where an earlier version wrote the table.
         axes: Value by axis name, as written. extra: Columns this version does not know.
         config: The variant's configuration as JSON.
     """
@@ -154,6 +159,7 @@ class Trial:
     relation: float
     recognition: float
     relation_found: bool | None
+    proxy_resolution: str = ""
     proxy_steps: float
     proxy_seed: float
     proxy_attempts: float
@@ -329,6 +335,8 @@ def _optional_table(path: Path, kind: type[RowT]) -> tuple[RowT, ...]:
 def _trials(table: tuple[list[str], list[NumberedRow]], axes: Sequence[Axis]) -> tuple[Trial, ...]:
     header, rows = table
     readers = _cell_readers(Trial)
+    if LATER not in header:
+        del readers[LATER]
     columns = {AXIS_PREFIX + axis.name: axis.name for axis in axes}
     _require_columns(TRIALS, header, [*readers, *columns])
     return tuple(

@@ -23,6 +23,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import torch
 
 from effvit import ModelConfig
+from effvit.config import Resolution
 from search.proxy import ProxyRecipe, ProxyResult, evaluate, evaluate_test
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
@@ -48,6 +49,8 @@ class TrainingTask:
         final: Whether to measure it on the test part as well: for finalists only.
         rung: Steps after which to pause; None to train in full.
         memory: File of a training that pauses, see :mod:`search.rungs`.
+        resolution: Height and width of a data set's images in pixels, where they are to be smaller
+            than the search's.
     """
 
     config: ModelConfig
@@ -56,6 +59,7 @@ class TrainingTask:
     final: bool = False
     rung: int | None = None
     memory: Path | None = None
+    resolution: Resolution | None = None
 
     @property
     def recipe(self) -> ProxyRecipe:
@@ -89,6 +93,7 @@ class TrialScores:
         test_accuracy: On the test part, of a finalist.
         relation, recognition, relation_found: See :class:`search.proxy.ProxyResult`; None where the
             task has no such thing.
+        resolution: Height and width of a data set's images; None for the embedded task.
         steps: Optimiser steps.
         seed: What the training was seeded with.
         attempts: Trainings that it took.
@@ -100,6 +105,7 @@ class TrialScores:
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None
+    resolution: Resolution | None = None
     steps: int
     seed: int
     attempts: int = 1

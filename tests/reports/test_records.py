@@ -41,6 +41,15 @@ def test_unknown_columns_are_kept(tmp_path: Path) -> None:
     assert load_run(tmp_path).trials[0].extra == {"watts": "11"}
 
 
+def test_a_run_of_an_earlier_version_is_read_without_its_later_columns(tmp_path: Path) -> None:
+    row = sample.trial(0, proxy_resolution="64x64")
+    sample.write_run(tmp_path, [row])
+    assert load_run(tmp_path).trials[0].proxy_resolution == "64x64"
+    del row["proxy_resolution"]
+    sample.write_table(tmp_path / "trials.csv", [row], list(row))
+    assert load_run(tmp_path).trials[0].proxy_resolution == ""
+
+
 def test_tables_without_rows_are_no_mistake(tmp_path: Path) -> None:
     sample.write_run(tmp_path, [])
     for name in ("trials.csv", "pareto.csv", "importance.csv"):
