@@ -76,6 +76,11 @@ def parse_resolution(value: int | Sequence[int] | str) -> Resolution:
     return height, width
 
 
+def resolution_text(resolution: Resolution) -> str:
+    """Write a resolution as :func:`parse_resolution` reads it, such as ``512x2048``."""
+    return "x".join(map(str, resolution))
+
+
 def _freeze(value: Any) -> Any:  # noqa: ANN401 - JSON values of any shape
     """Turn the lists that JSON has into the tuples that configurations have."""
     return tuple(_freeze(item) for item in value) if isinstance(value, list | tuple) else value

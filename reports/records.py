@@ -130,6 +130,8 @@ class Trial:
         latency_predicted_ms: NaN where nothing was predicted.
         accuracy, relation, recognition, hypervolume: Shares, 0 to 1. Relation and recognition are
             of the embedded task; NaN, like ``relation_found`` None, of any other.
+        proxy_resolution: Images of the last training, such as ``64x64``; empty for the embedded
+            task, and where an earlier version wrote the table.
         axes: Value by axis name, as written. extra: Columns this version does not know.
         config: The variant's configuration as JSON.
     """
@@ -154,6 +156,7 @@ class Trial:
     relation: float
     recognition: float
     relation_found: bool | None
+    proxy_resolution: str
     proxy_steps: float
     proxy_seed: float
     proxy_attempts: float
@@ -378,7 +381,7 @@ SHARES = (
 )  # fmt: skip
 """Columns whose values lie in 0 to 1."""
 
-NEWER = {"routing": "", "routing_sd": ""}
+NEWER = dict.fromkeys(("proxy_resolution", "routing", "routing_sd"), "")
 """Columns that records of older versions lack, and what is read then."""
 
 INTERVAL_ENDS = ("accuracy_low", "accuracy_high")

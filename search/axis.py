@@ -92,6 +92,7 @@ class AxisOptions:
         }
         return given | {
             "--data-resolution": self.resolution is not None,
+            "--fidelities " + self.fidelities: bool(check_fidelities(self.fidelities).sides),
             "--recipe": self.recipe is not None,
             "--set": bool(self.changes),
             "--epochs": self.epochs is not None,
@@ -155,6 +156,7 @@ def _of_images(space: Space, options: AxisOptions) -> Axis:
         parse_resolution(options.resolution) if options.resolution else RESOLUTION,
         options.epochs,
         options.final_epochs,
+        check_fidelities(options.fidelities),
     )
     height, width = training.resolution
     pixels = training.search_recipe.batch * height * width

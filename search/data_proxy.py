@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from effvit import ConfigError, ModelConfig
-from effvit.config import Resolution
+from effvit.config import Resolution, resolution_text
 from search.datasets import BrokenImage, DataSettings, ImageSource, ImageStream, load_data
 from search.datasets.layouts import find_layout
 from search.datasets.settings import VALIDATION_SHARE
 from search.datasets.streams import is_stream
+from search.fidelities import FIDELITIES, Fidelities
 from search.train.brief import as_trained, evaluate_on, evaluate_on_with_test
 from search.train.feed import Plan, images_of_epoch, measuring_transform
 from search.train.processes import Group
@@ -52,7 +53,7 @@ class ImageWork:
 
     Attributes:
         data: The data set.
-        resolution: Of its images, in pixels.
+        resolution: Of its images, in pixels, unless a task says otherwise.
     """
 
     data: DataSettings
@@ -73,16 +74,18 @@ class ImageWork:
         recipe = task.how
         assert isinstance(recipe, Recipe), "the embedded task is another worker's"
         start, test_accuracy = time.perf_counter(), None
+        resolution = task.resolution or self.resolution
         if task.final:
             result, test = evaluate_on_with_test(
-                task.config, self.data, recipe, self.resolution, task.seed
+                task.config, self.data, recipe, resolution, task.seed
             )
             test_accuracy = test.top1
         else:
-            result = evaluate_on(task.config, self.data, recipe, self.resolution, task.seed)
+            result = evaluate_on(task.config, self.data, recipe, resolution, task.seed)
         return TrialScores(
             accuracy=result.accuracy,
             test_accuracy=test_accuracy,
+            resolution=resolution,
             steps=result.steps,
             seed=task.seed,
             seconds=time.perf_counter() - start,
@@ -100,6 +103,7 @@ class ImageTraining:
         classes: How many there are.
         images, held: How many are trained on, and how many are validated on.
         steps: Optimiser steps of a trial.
+        smaller: Sizes of smaller images with which variants are trained first, to compare them.
     """
 
     data: DataSettings
@@ -110,6 +114,7 @@ class ImageTraining:
     images: int
     held: int
     steps: int
+    smaller: tuple[Resolution, ...] = ()
 
     @property
     def name(self) -> str:
@@ -120,8 +125,12 @@ class ImageTraining:
     @property
     def side(self) -> str:
         """The images' size."""
-        height, width = self.resolution
-        return f"{height}x{width}"
+        return resolution_text(self.resolution)
+
+    @property
+    def _first(self) -> str:
+        """The smaller images' sizes."""
+        return " and ".join(map(resolution_text, self.smaller))
 
     def describe(self) -> str:
         """Say what is trained how, in a line."""
@@ -129,6 +138,7 @@ class ImageTraining:
             f"accuracy: {self.name} at {self.side}, {self.classes} classes: {self.images:,} images "
             f"to train on, {self.held:,} to validate; epochs of a trial: "
             f"{self.search_recipe.epochs}, of a finalist: {self.final_recipe.epochs}"
+            + (f"; compared at {self._first} first" if self.smaller else "")
         )
 
     def statement(self) -> dict[str, Any]:
@@ -147,6 +157,13 @@ class ImageTraining:
                 f"{self.held:,} validation images. Finalists are trained again with several seeds, "
                 "and measured on the test images as well, which nothing else reads. MACs and "
                 "latency are those at the resolution of the search."
+                + (
+                    f" Variants are first built for images of {self._first} pixels, trained and "
+                    "measured on these, and only the most promising go on; how well that ranks "
+                    "them has not been measured either."
+                    if self.smaller
+                    else ""
+                )
             ),
             "resolves": [],
             "does_not_resolve": [NOT_MEASURED, NO_CLAIM],
@@ -168,6 +185,7 @@ def image_training(
     resolution: Resolution = RESOLUTION,
     epochs: int | None = None,
     final_epochs: int | None = None,
+    fidelities: Fidelities = FIDELITIES["full"],
 ) -> ImageTraining:
     """Open a data set, look whether it can be trained on, and settle for how long.
 
@@ -178,11 +196,13 @@ def image_training(
         resolution: Of the images, in pixels.
         epochs: Of a trial; by :data:`SEARCH_IMAGES` if None.
         final_epochs: Of a finalist; by :data:`FINAL_IMAGES` if None.
+        fidelities: How many variants are trained how far.
 
     Raises:
         ConfigError: It is missing, broken, lacks a part, or is smaller than a batch; or the
             resolution does not fit.
     """
+    smaller = fidelities.smaller(resolution)
     images = load_data(data)
     if images.validation is None:
         raise ConfigError(
@@ -208,6 +228,7 @@ def image_training(
         images=count,
         held=len(images.validation),
         steps=steps,
+        smaller=smaller,
     )
 
 

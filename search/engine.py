@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from effvit import ModelConfig, model_cost, model_costs
+from effvit.config import resolution_text
 from effvit.cost import CostArrays
-from search.fidelities import Ladder, check_fidelities
+from search.fidelities import Ladder, Rung, check_fidelities
 from search.latency import LatencyGuess, Meter
 from search.latency.source import MEASURED, PREDICTED
 from search.records import TrialRecord
@@ -93,7 +94,8 @@ class Search:
         self._settings = settings
         kind = check_fidelities(settings.fidelities)
         paused = (folder or Path()) / PAUSED
-        self._ladder = Ladder(kind, training_length(settings.search_recipe), paused)
+        length = training_length(settings.search_recipe)
+        self._ladder = Ladder(kind, length, paused, settings.data_resolution)
         self._space = space
         self._study = study
         self._meter = meter
@@ -252,8 +254,8 @@ class Search:
         for record in self._opened():
             self._measure_latency(record, after_trial)
         for rung in self._ladder.rungs:
-            unmeasured = [r for r in self._opened() if str(rung) not in r.rungs]
-            if rung:
+            unmeasured = [r for r in self._opened() if rung.name not in r.rungs]
+            if rung.steps:
                 self._train(unmeasured, rung, pool, after_trial)
             else:
                 self._note_costs(unmeasured)
@@ -269,7 +271,7 @@ class Search:
     def _train(
         self,
         records: list[TrialRecord],
-        rung: int | None,
+        rung: Rung | None,
         pool: AnyTrainer,
         after_trial: Callable[[TrialRecord], None],
     ) -> None:
@@ -285,21 +287,23 @@ class Search:
             else:
                 self._note(record, rung, trial_scores(outcome))
 
-    def _task(self, record: TrialRecord, rung: int | None) -> TrainingTask:
-        return TrainingTask(
+    def _task(self, record: TrialRecord, rung: Rung | None) -> TrainingTask:
+        task = TrainingTask(
             record.model_config,
             self._settings.search_recipe,
             self._settings.seed,
-            rung=rung,
             memory=self._ladder.file_of(record),
         )
+        if rung is None:
+            return task
+        if rung.resolution is None:
+            return dataclasses.replace(task, rung=rung.steps)
+        return dataclasses.replace(task, resolution=rung.resolution)
 
-    def _note(self, record: TrialRecord, rung: int, result: TrialScores) -> None:
+    def _note(self, record: TrialRecord, rung: Rung, result: TrialScores) -> None:
         """Keep what a rung measured."""
-        record.rungs[str(rung)] = result.accuracy
-        record.proxy_steps, record.proxy_seed = result.steps, result.seed
-        record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
-        record.seconds = (record.seconds or 0.0) + result.seconds
+        record.rungs[rung.name] = result.accuracy
+        _note_training(record, result)
         self._open[record.number].trial.set_user_attr(RECORD, record.to_dict())
 
     def _note_costs(self, records: list[TrialRecord]) -> None:
@@ -351,10 +355,8 @@ class Search:
             record.state, record.reason = "complete", ""
             record.accuracy, record.relation = result.accuracy, result.relation
             record.recognition, record.relation_found = result.recognition, result.relation_found
-            record.proxy_steps, record.proxy_seed = result.steps, result.seed
             record.proxy_attempts = result.attempts
-            record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
-            record.seconds = (record.seconds or 0.0) + result.seconds
+            _note_training(record, result)
         self._finish(record)
 
     def _was_lost(self, record: TrialRecord) -> bool:
@@ -386,6 +388,15 @@ class _OpenTrial:
 
     trial: Trial
     record: TrialRecord
+
+
+def _note_training(record: TrialRecord, result: TrialScores) -> None:
+    """Keep how a trial was trained, and for how long."""
+    size = result.resolution
+    record.proxy_resolution = "" if size is None else resolution_text(size)
+    record.proxy_steps, record.proxy_seed = result.steps, result.seed
+    record.proxy_seconds = (record.proxy_seconds or 0.0) + result.seconds
+    record.seconds = (record.seconds or 0.0) + result.seconds
 
 
 def _counts(record: TrialRecord) -> bool:

@@ -41,9 +41,12 @@ class TrialRecord:
         accuracy: Proxy score on the validation part, 0 to 1.
         relation, recognition: The same of the parts of the embedded task; None with a data set.
         relation_found: Whether training found the relation between cells at all.
+        proxy_resolution: Images that the last training was with, such as ``64x64``; empty for the
+            embedded task.
         proxy_steps, proxy_seed, proxy_attempts, proxy_seconds: How the proxy was trained.
         round: The round of the search that it belongs to: how many trials had begun before it.
-        rungs: Accuracy after so many steps of an unfinished training, on a part of the canvases.
+        rungs: Accuracy after so many steps of an unfinished training, on a part of the canvases; or
+            after a training with smaller images, by their size, such as ``32x32``.
         started: Time of the start, ISO 8601 in UTC.
         seconds: Time spent on the trial.
         choices: The value of each axis of the space.
@@ -70,6 +73,7 @@ class TrialRecord:
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None
+    proxy_resolution: str = ""
     proxy_steps: int | None = None
     proxy_seed: int | None = None
     proxy_attempts: int | None = None

@@ -23,6 +23,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import torch
 
 from effvit import ModelConfig
+from effvit.config import Resolution
 from search.proxy import ProxyRecipe, ProxyResult, evaluate
 from search.proxy.evaluation import evaluate_test
 from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
@@ -50,6 +51,8 @@ class TrainingTask:
         final: Whether to measure it on the test part as well: for finalists only.
         rung: Steps after which to pause; None to train in full.
         memory: File of a training that pauses, see :mod:`search.rungs`.
+        resolution: Height and width of a data set's images in pixels, where they are to be smaller
+            than the search's.
     """
 
     config: ModelConfig
@@ -58,6 +61,7 @@ class TrainingTask:
     final: bool = False
     rung: int | None = None
     memory: Path | None = None
+    resolution: Resolution | None = None
 
     @property
     def recipe(self) -> ProxyRecipe:
@@ -94,6 +98,7 @@ class TrialScores:
         relation, recognition, relation_found: See :class:`search.proxy.ProxyResult`; None where the
             task has no such thing.
         routing: On the second task, of a finalist, see :mod:`search.proxy.routing`.
+        resolution: Height and width of a data set's images; None for the embedded task.
         steps: Optimiser steps.
         seed: What the training was seeded with.
         attempts: Trainings that it took.
@@ -106,6 +111,7 @@ class TrialScores:
     recognition: float | None = None
     relation_found: bool | None = None
     routing: float | None = None
+    resolution: Resolution | None = None
     steps: int
     seed: int
     attempts: int = 1

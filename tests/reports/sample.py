@@ -88,8 +88,8 @@ def trial(number: int, **changes: object) -> dict[str, object]:
         "latency_low_ms": 19.0, "latency_high_ms": 22.0, "latency_ratio": 0.8,
         "latency_noisy": False, "latency_source": "measured", "latency_predicted_ms": "",
         "accuracy": 0.8, "relation": 0.7, "recognition": 0.9,
-        "relation_found": True, "proxy_steps": 300, "proxy_seed": 0, "proxy_attempts": 1,
-        "proxy_seconds": 9.5, "hypervolume": 0.5, "front_size": 1,
+        "relation_found": True, "proxy_resolution": "", "proxy_steps": 300, "proxy_seed": 0,
+        "proxy_attempts": 1, "proxy_seconds": 9.5, "hypervolume": 0.5, "front_size": 1,
         "started": "2026-11-21T18:00:00+00:00", "seconds": 12.0,
     }  # fmt: skip
     row |= {f"axis_{name}": values[0] for name, (_, values) in AXES.items()}

@@ -51,6 +51,15 @@ def test_columns_that_older_versions_lack_are_read_as_empty(tmp_path: Path) -> N
     assert finalist.test_accuracy == 0.84
 
 
+def test_a_run_of_an_earlier_version_is_read_without_its_later_columns(tmp_path: Path) -> None:
+    row = sample.trial(0, proxy_resolution="64x64")
+    sample.write_run(tmp_path, [row])
+    assert load_run(tmp_path).trials[0].proxy_resolution == "64x64"
+    del row["proxy_resolution"]
+    sample.write_table(tmp_path / "trials.csv", [row], list(row))
+    assert load_run(tmp_path).trials[0].proxy_resolution == ""
+
+
 def test_tables_without_rows_are_no_mistake(tmp_path: Path) -> None:
     sample.write_run(tmp_path, [])
     for name in ("trials.csv", "pareto.csv", "importance.csv"):

@@ -48,6 +48,19 @@ def test_a_trial_is_scored_on_the_validation_part(folder: Path) -> None:
     assert done(folder) == scores
 
 
+def test_a_task_may_be_with_smaller_images(folder: Path) -> None:
+    """It is then the same as in a search with such images."""
+    work = ImageWork(DataSettings(source=str(folder)), (48, 40))
+    task = TrainingTask(MODEL, PLAIN, seed=3)
+    scores = work(dataclasses.replace(task, resolution=SIDES))
+    assert isinstance(scores, TrialScores)
+    assert scores.resolution == SIDES
+    assert scores == done(folder)
+    whole = work(task)
+    assert isinstance(whole, TrialScores)
+    assert whole.resolution == (48, 40)
+
+
 def test_a_finalist_is_scored_on_the_test_part_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,54 @@ def test_resuming_with_other_data_is_refused(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+# --- smaller images first -----------------------------------------------------------------------
+
+
+SMALLER = ("--fidelities", "resolution", "--data-resolution", 64, "--trials", 4)
+
+
+def untimed(found: list[Row]) -> list[Row]:
+    times = ("started", "seconds", "proxy_seconds")
+    return [{name: value for name, value in row.items() if name not in times} for row in found]
+
+
+def test_smaller_images_first_and_a_stop_changes_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    said = succeeded(call(*arguments(data, whole, *SMALLER, finalists=0)))
+    assert "of a finalist: 2; compared at 32x32 first" in said
+    found = trials(whole)
+    assert sorted(row["state"] for row in found) == ["complete"] * 2 + ["pruned"] * 2
+    for row in found:
+        done = row["state"] == "complete"
+        assert row["proxy_resolution"] == ("64x64" if done else "32x32")
+        assert bool(row["accuracy"]) == done
+        assert ("images of 32x32 in the place of 64x64" in row["reason"]) != done
+    saved = json.loads((whole / SETTINGS).read_text())
+    assert saved["fidelities"] == "resolution"
+    assert "first built for images of 32x32 pixels" in saved["proxy"]["description"]
+
+    train, left = InProcess.train, 5  # all at 32x32, and one of two at 64x64
+
+    def stopping(
+        pool: InProcess[SuccessT], tasks: Sequence[TrainingTask]
+    ) -> Iterator[tuple[int, SuccessT | TrainingFailure]]:
+        nonlocal left
+        for outcome in train(pool, tasks):
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            yield outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "train", stopping)
+        result = call(*arguments(data, stopped, *SMALLER, finalists=0))
+    assert result.exit_code == command.INTERRUPTED, result.output
+    succeeded(call(*arguments(data, stopped, *SMALLER, finalists=0)))
+    assert untimed(trials(stopped)) == untimed(found)
+
+
 # --- what is refused at the start ---------------------------------------------------------------
 
 
@@ -230,6 +278,7 @@ def sound(folder: Path) -> None:
         (sound, ["--set", "epochs=3"], "give --epochs and --final-epochs"),
         (sound, ["--recipe", "smal"], "did you mean 'small'"),
         (sound, ["--fidelities", "halving"], "--fidelities halving needs the embedded task"),
+        (sound, ["--fidelities", "resolution"], "got 16x16 of 32x32 (nearest valid --data-reso"),
         (sound, ["--proxy", "supernet"], "--proxy supernet needs the embedded task"),
         (sound, ["--steps", 3], "--steps needs the embedded task"),
         (sound, ["--final-steps", 3], "--final-steps needs the embedded task"),
@@ -263,6 +312,7 @@ def test_finalists_need_test_images(tmp_path: Path) -> None:
         ("--validation", 0.2),
         ("--test-part", "x"),
         ("--data-resolution", 64),
+        ("--fidelities", "resolution"),
         ("--recipe", "small"),
         ("--set", "batch=3"),
         ("--epochs", 2),
@@ -271,7 +321,8 @@ def test_finalists_need_test_images(tmp_path: Path) -> None:
 )
 def test_options_of_data_sets_need_one(option: str, value: object, tmp_path: Path) -> None:
     said = refused(call(option, value, "--out", tmp_path / "run"))
-    assert said == f"error: {option} needs a data set: give --data\n"
+    shown = f"{option} {value}" if option == "--fidelities" else option
+    assert said == f"error: {shown} needs a data set: give --data\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import optuna
@@ -14,15 +15,17 @@ from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 
 from effvit import ConfigError
+from search.datasets import DataSettings
 from search.engine import Search
-from search.fidelities import FIDELITIES, Fidelities, best_first, check_fidelities, promoted
+from search.fidelities import FIDELITIES, Fidelities, Rung, best_first, check_fidelities, promoted
 from search.front import layers
 from search.records import TrialRecord
 from search.settings import RunSettings
 from search.storage import DIRECTIONS, STUDY
-from search.workers import training_length
+from search.train.recipe import SMALL
+from search.workers import AnyTrainer, TrainingTask, TrialScores, training_length
 from spaces import get_space
-from tests.search.fakes import FakeMeter, FakePool, Killed, MemoryJournal, run_settings
+from tests.search.fakes import FakeMeter, FakePool, Killed, MemoryJournal, run_settings, share
 
 points = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=20)
 
@@ -57,18 +60,20 @@ def test_of_a_layer_the_loneliest_come_first() -> None:
 
 def test_one_of_so_many_goes_on_and_published_models_do() -> None:
     members = [record(n, accuracy=0.5 + 0.1 * n, macs=100) for n in range(4)]
-    assert promoted(members, [], 30, reduction=2) == {2, 3}
-    assert promoted(members, [], 30, reduction=4) == {3}
-    assert promoted(members[:3], [], 30, reduction=2) == {1, 2}
+    assert promoted(members, [], Rung(30), reduction=2) == {2, 3}
+    assert promoted(members, [], Rung(30), reduction=4) == {3}
+    assert promoted(members[:3], [], Rung(30), reduction=2) == {1, 2}
     published = [record(9, 0.1, 100, published="sepvit_lite")]
-    assert promoted([*members, *published], [], 30, reduction=5) == {3, 9}
+    assert promoted([*members, *published], [], Rung(30), reduction=5) == {3, 9}
 
 
 def test_earlier_brackets_set_the_standard_but_do_not_compete() -> None:
     strong, cheap = record(2, 0.6, 100), record(3, 0.5, 10)
-    assert promoted([strong, cheap], [], 30, reduction=2) == {2}  # both on the front: the first
+    assert promoted([strong, cheap], [], Rung(30), reduction=2) == {
+        2
+    }  # both on the front: the first
     better_than_strong = record(0, 0.7, 90)
-    assert promoted([strong, cheap], [better_than_strong], 30, reduction=2) == {3}
+    assert promoted([strong, cheap], [better_than_strong], Rung(30), reduction=2) == {3}
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -83,9 +88,31 @@ def test_steps_of_rungs_are_shares_of_the_whole() -> None:
     assert Fidelities(rungs=(0, 0.5), purpose="").steps(120) == (0, 60)
 
 
+def test_sizes_of_smaller_images_are_shares_of_both_sides() -> None:
+    kind = Fidelities(rungs=(0,), sides=(0.25, 0.5), purpose="")
+    assert kind.smaller((160, 224)) == ((40, 56), (80, 112))
+    rungs = kind.placed(3, (160, 224))
+    assert rungs == (Rung(0), Rung(3, (40, 56)), Rung(3, (80, 112)))
+    assert [rung.name for rung in rungs] == ["0", "40x56", "80x112"]
+    assert FIDELITIES["halving"].placed(120, None) == (Rung(30), Rung(60))
+
+
+def test_smaller_images_need_images_and_room() -> None:
+    kind = FIDELITIES["resolution"]
+    assert kind.smaller((64, 66)) == ((32, 33),)
+    with pytest.raises(ConfigError, match=r"at least 32 pixels, got 48x31 of 96x62 \(.*: 64\)"):
+        kind.smaller((96, 62))
+    with pytest.raises(ConfigError, match="need a data set: give --data"):
+        kind.placed(10, None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"rungs": (), "sides": (0.5, 0.25)}, "sides must be ascending shares"),
+        ({"rungs": (), "sides": (1.0,)}, "above 0 to below 1"),
+        ({"rungs": (), "sides": (0.0,)}, "above 0 to below 1"),
+        ({"sides": (0.5,)}, "does not pause, got rungs"),
         ({"rungs": (0.5, 0.25)}, "ascending shares"),
         ({"rungs": (1.0,)}, "0 to below 1"),
         ({"rungs": (-0.1,)}, "0 to below 1"),
@@ -110,7 +137,7 @@ SETTINGS = run_settings(trials=40, fidelities="halving")
 RUNGS = FIDELITIES["halving"].steps(training_length(SETTINGS.search_recipe))
 
 
-def search(journal: MemoryJournal, pool: FakePool, settings: RunSettings = SETTINGS) -> Search:
+def search(journal: MemoryJournal, pool: AnyTrainer, settings: RunSettings = SETTINGS) -> Search:
     study = optuna.create_study(
         study_name=STUDY,
         storage=JournalStorage(journal),
@@ -194,7 +221,76 @@ def test_costs_alone_order_what_is_not_trained() -> None:
     cheap, dear = record(0, 0.0, 100), record(1, 0.9, 200)
     for each in (cheap, dear):
         each.rungs = {"0": 0.0}
-    assert promoted([cheap, dear], [], 0, reduction=2) == {0}
+    assert promoted([cheap, dear], [], Rung(0), reduction=2) == {0}
+
+
+# --- smaller images -----------------------------------------------------------------------------
+
+
+IMAGES = dataclasses.replace(
+    SETTINGS,
+    fidelities="resolution",
+    data=DataSettings(source="photos"),
+    data_resolution=(64, 96),
+    search_recipe=SMALL.shortened(2),
+)
+
+
+class ImagePool:
+    """Trains on images without training, and notes on which.
+
+    Args:
+        dies_after: After so many trainings in all, the run is cut off.
+    """
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self._dies_after = dies_after
+        self.trained: list[tuple[str, tuple[int, int]]] = []
+
+    def train(self, tasks: Sequence[TrainingTask]) -> Iterator[tuple[int, TrialScores]]:
+        for index, task in enumerate(tasks):
+            if len(self.trained) == self._dies_after:
+                raise Killed
+            assert task.rung is None
+            assert task.memory is None
+            size = task.resolution or (64, 96)
+            self.trained.append((task.config.variant_id, size))
+            accuracy = share(task.config, str(size))
+            scores = TrialScores(accuracy=accuracy, resolution=size, steps=2, seed=1, seconds=1.5)
+            yield index, scores
+
+
+def test_smaller_images_decide_who_is_trained_with_whole_ones() -> None:
+    pool = ImagePool()
+    ended = list(search(MemoryJournal(), pool, IMAGES).records.values())
+    small = {variant for variant, size in pool.trained if size == (32, 48)}
+    whole = {variant for variant, size in pool.trained if size == (64, 96)}
+    assert small == {record.variant_id for record in ended}
+    assert whole == {record.variant_id for record in ended if record.state == "complete"}
+    kind = FIDELITIES["resolution"]
+    published = sum(bool(record.published) for record in ended)
+    assert len(whole) <= 40 / kind.bracket * math.ceil(kind.bracket / kind.reduction) + published
+    for record in ended:
+        done = record.state == "complete"
+        assert record.rungs == {"32x48": share(record.model_config, "(32, 48)")}
+        assert record.proxy_resolution == ("64x96" if done else "32x48")
+        assert record.proxy_seconds == (3.0 if done else 1.5)
+        if done:
+            assert record.accuracy == share(record.model_config, "(64, 96)")
+        else:
+            assert (record.state, record.accuracy) == ("pruned", None)
+            assert record.reason == (
+                "not promoted after a training with images of 32x48 in the place of 64x96"
+            )
+
+
+@pytest.mark.parametrize("trainings", [0, 5, 8, 10, 30])
+def test_a_run_with_smaller_images_that_dies_ends_as_if_it_had_not(trainings: int) -> None:
+    journal = MemoryJournal()
+    with pytest.raises(Killed):
+        search(journal, ImagePool(dies_after=trainings), IMAGES)
+    undisturbed = search(MemoryJournal(), ImagePool(), IMAGES)
+    assert summary(search(journal, ImagePool(), IMAGES)) == summary(undisturbed)
 
 
 def test_samplers_see_trials_without_values_as_pruned() -> None:
