@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.ablation.figures import Bar, bars
-from experiments.ablation.layout import DASH, SECOND_TASK, Table
+from experiments.ablation.layout import DASH, SECOND_TASK, Table, effect_name
 from experiments.ablation.published import Verdict
 from experiments.ablation.results import ACCURACY, Result, RowResult
+from experiments.ablation.significance import Difference
 from experiments.ablation.store import ROUTING
 from experiments.ablation.writers import markdown_table
 
 PAGE = "ablations/README.md"
+
+SIGNED = ("accuracy", "routing")
+"""What is compared by the sign of its steps only."""
 
 SHOWN = 4
 """Differences that are named; the page of the ablation has the rest."""
@@ -46,9 +49,9 @@ def overview(results: Sequence[Result]) -> str:
 
 
 _SHOWS = (
-    "Significant differences to the first trained row, or significant effects of a factorial "
-    f'design: the largest {SHOWN} of each score. "None" means that nothing was significant at '
-    "this number of seeds."
+    "Significant differences to the first trained row (where rows build on each other, to the row "
+    "above), or significant effects of a factorial design: the largest "
+    f"{SHOWN} of each score. None: nothing was significant at this number of seeds."
 )
 
 
@@ -71,8 +74,8 @@ def _reproduced(result: Result) -> list[str]:
     if result.routed:
         verdicts = {**verdicts, "routing": lambda row: row.routing_verdict}
     cells = [
-        _counted([verdict(row) for row in result.rows if _given(verdict(row))])
-        for verdict in verdicts.values()
+        _counted([verdict(row) for row in result.rows if _given(verdict(row))], name in SIGNED)
+        for name, verdict in verdicts.items()
     ]
     return cells if result.routed else [*cells, DASH]
 
@@ -81,13 +84,15 @@ def _given(verdict: Verdict) -> bool:
     return verdict is not Verdict.NOT_PUBLISHED
 
 
-def _counted(verdicts: Sequence[Verdict]) -> str:
-    """How many of the published figures have which verdict."""
+def _counted(verdicts: Sequence[Verdict], signed: bool) -> str:
+    """How many of the published figures, or of their steps' signs, have which verdict."""
     if not verdicts:
         return DASH
     counts = Counter(verdicts)
-    found = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
-    return f"{found} of {len(verdicts)}" if len(counts) == 1 else found
+    words = {verdict: verdict.value for verdict in Verdict}
+    if signed:
+        words |= {Verdict.ORDER: "same sign", Verdict.NOT_REPRODUCED: "opposite sign"}
+    return ", ".join(f"{counts[v]} {words[v]}" for v in Verdict if counts[v])
 
 
 def _what_shows(results: Sequence[Result]) -> Table:
@@ -98,18 +103,30 @@ def _what_shows(results: Sequence[Result]) -> Table:
         rows=tuple(
             (
                 _link(result),
-                _largest(bars(result, ACCURACY)),
-                _largest(bars(result, ROUTING)) if result.routed else DASH,
+                _largest(_differences(result, ACCURACY)),
+                _largest(_differences(result, ROUTING)) if result.routed else DASH,
             )
             for result in results
         ),
     )
 
 
-def _largest(found: Sequence[Bar]) -> str:
+def _differences(result: Result, score: str) -> list[tuple[str, Difference]]:
+    """Effects of a factorial design, else what rows are compared by, by name."""
+    if result.effects:
+        named = [
+            (effect_name(e, result.ablation), e.estimate) for e in result.effects if e.on == score
+        ]
+    else:
+        named = [(row.label, row.steps[score]) for row in result.rows]
+    return [(name, found) for name, found in named if found is not None]
+
+
+def _largest(differences: Sequence[tuple[str, Difference]]) -> str:
     """The largest significant differences."""
-    significant = sorted((bar for bar in found if bar.significant), key=lambda bar: -abs(bar.value))
-    named = [f"{bar.name} {bar.value:+.3f}" for bar in significant[:SHOWN]]
+    significant = [(name, found) for name, found in differences if found.significant]
+    significant.sort(key=lambda pair: -abs(pair[1].value))
+    named = [f"{name} {found.value:+.3f}" for name, found in significant[:SHOWN]]
     return "; ".join(named) or "none"
 
 
