@@ -18,8 +18,8 @@ from search.quantities import Budgets
 from search.records import Scale, TrialRecord
 from search.settings import RunSettings
 from search.workers import Outcome, Trained, TrainingFailure, TrainingTask
+from spaces.axes import Value
 from spaces.sepvit import SepViTSpace
-from spaces.space import Value
 
 SCALE = Scale(macs_low=1e6, macs_high=1e10, latency_low_ms=0.1, latency_high_ms=1e3)
 
