@@ -31,7 +31,7 @@ from search.samplers import Objective
 from search.samplers.bulk import Pool
 from search.samplers.setting import Mask
 from spaces import SPACES, Space
-from spaces.space import Value
+from spaces.axes import Value
 
 FloatArray = NDArray[np.float64]
 Values = Mapping[str, tuple[Value, ...]]

@@ -23,7 +23,8 @@ from search.front import non_dominated
 from search.samplers import SAMPLERS, Setting
 from search.samplers.base import WholeSpaceSampler
 from spaces import InvalidVariant
-from spaces.space import Space, Value
+from spaces.axes import Value
+from spaces.space import Space
 
 ALL = 1000
 """Evaluations of a search."""

@@ -32,8 +32,9 @@ from experiments.progress import progress_bar
 from search.environment import environment
 from search.latency import LatencyMeter, LatencyProtocol
 from search.supernet.supernet import Supernet
+from spaces.axes import Value
 from spaces.sepvit import SepViTSpace
-from spaces.space import Space, Value
+from spaces.space import Space
 
 RESOLUTION = 224
 VALUES: Mapping[str, tuple[Value, ...]] = {

@@ -13,7 +13,8 @@ from effvit.console import readable
 from search.axis import Axis
 from search.engine import Search
 from search.settings import RunSettings
-from spaces.space import InvalidVariant, Space
+from spaces.axes import InvalidVariant
+from spaces.space import Space
 
 
 def announce(

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from effvit.config import unknown_name
 from spaces.autoformer import AutoFormerSpace
+from spaces.axes import Axis, InvalidVariant, Rule
 from spaces.efficientvit import EfficientViTSpace
 from spaces.hybrid import HybridSpace
 from spaces.mobilevitv2 import MobileViTv2Space
 from spaces.pit import PiTSpace
 from spaces.sepvit import SepViTSpace
-from spaces.space import Axis, InvalidVariant, Rule, Space
+from spaces.space import Space
 
 __all__ = ["SPACES", "Axis", "InvalidVariant", "Rule", "Space", "get_space", "list_spaces"]
 

@@ -18,8 +18,9 @@ from typing import Any, ClassVar, NamedTuple
 from effvit import ModelConfig
 from effvit.cost import CostArrays
 from effvit.designs.autoformer import AutoFormerColumns, AutoFormerConfig, cost_arrays
+from spaces.axes import Axis, Choices, InvalidVariant, Rule
 from spaces.counted import Counted, Listed, Numbers, Product, Union, side_by_side
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
+from spaces.space import Space
 from spaces.stages import stage_integers, stage_names
 
 MOST_LAYERS = 14

@@ -35,7 +35,6 @@ Numbers: TypeAlias = NDArray[Any]
 Pick: TypeAlias = Callable[[IntArray, Numbers], Any]
 """Makes columns of elements (n,), from which of several sets each is in, and its number there."""
 
-
 _Split: TypeAlias = Callable[[IntArray, Numbers], tuple[IntArray, Numbers]]
 
 

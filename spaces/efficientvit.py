@@ -32,8 +32,9 @@ from effvit.designs.efficientvit import (
     StageKind,
     cost_arrays,
 )
+from spaces.axes import Axis, Choices, InvalidVariant, Rule
 from spaces.counted import Chain, Counted, Listed, Numbers, Product, Union, side_by_side
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
+from spaces.space import Space
 from spaces.stages import STEM, growing_rules, stage_axes, stage_integers, stage_names
 
 ATTENTION: StageKind = "attention"

@@ -37,6 +37,7 @@ from effvit.designs.hybrid import (
 )
 from effvit.designs.macro import STAGES
 from effvit.designs.sepvit import SepViTConfig
+from spaces.axes import Axis, Choices, InvalidVariant, Rule, Value
 from spaces.counted import Chain, Counted, Listed, Numbers, Product, Union, side_by_side
 from spaces.hybrid_blocks import (
     ATTENTION,
@@ -54,7 +55,7 @@ from spaces.hybrid_blocks import (
     stage_blocks,
 )
 from spaces.sepvit import ATTENTIONS, DEPTHS, WIDTHS, Pair, SepViTSpace, mixing
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
+from spaces.space import Space
 from spaces.stages import growing_rules, stage_integers
 
 _SETTINGS = ("windows", "groups", "stripes", "sub_sampling", "linformer_lengths")

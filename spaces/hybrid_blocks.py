@@ -23,9 +23,9 @@ from effvit.designs.attention.windows import WindowAttention
 from effvit.designs.hybrid import HybridConfig
 from effvit.designs.macro import REPRESENTATIONS, STAGES, MacroConfig, stage_maps
 from effvit.designs.sepvit import SepViTConfig
+from spaces.axes import Choices, Rule
 from spaces.efficientvit import fits
 from spaces.sepvit import ATTENTIONS, DEPTHS, MAX_PADDING, WIDTHS, Pair
-from spaces.space import Choices, Rule
 
 Blocks: TypeAlias = tuple[AttentionDesign, ...]
 """Designs of a stage's blocks in their normal form, for one channel and one head: a sequence."""

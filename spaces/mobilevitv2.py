@@ -30,8 +30,9 @@ from effvit.designs.mobilevitv2 import (
     cost_arrays,
     scaled_widths,
 )
+from spaces.axes import Axis, Choices, InvalidVariant, Rule
 from spaces.counted import Chain, Counted, Listed, Numbers, Product, side_by_side
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
+from spaces.space import Space
 from spaces.stages import STEM, growing_rules, stage_axes, stage_integers, stage_names
 
 MULTIPLIERS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)

@@ -19,8 +19,9 @@ from typing import Any, ClassVar, NamedTuple
 from effvit import ModelConfig
 from effvit.cost import CostArrays
 from effvit.designs.pit import STAGES, PiTColumns, PiTConfig, cost_arrays
+from spaces.axes import Axis, Choices, InvalidVariant, Rule
 from spaces.counted import Chain, Counted, Listed, Numbers, Product, side_by_side
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space
+from spaces.space import Space
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
 NUMBERS = range(1, STAGES + 1)

@@ -34,8 +34,9 @@ from effvit.designs.macro import (
     stage_maps,
 )
 from effvit.designs.sepvit import SepViTColumns, SepViTConfig, cost_arrays, window_kinds
+from spaces.axes import Axis, Choices, InvalidVariant, Rule, Value
 from spaces.counted import Column, Counted, Listed, Numbers, Product, Union, side_by_side
-from spaces.space import Axis, Choices, InvalidVariant, Rule, Space, Value
+from spaces.space import Space
 from spaces.stages import growing_rules, stage_axes, stage_integers, stage_names
 
 Sides: TypeAlias = tuple[int, ...]

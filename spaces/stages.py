@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from spaces.space import Axis, Choices, Rule, Value
+from spaces.axes import Axis, Choices, Rule, Value
 
 STEM = "stem"
 """Stands for the stem where stages have numbers."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from effvit import ModelConfig
 from effvit.cost import CostArrays
 from search.samplers.setting import FloatArray
-from spaces.space import Axis, Choices, Space, Value
+from spaces.axes import Axis, Choices, Value
+from spaces.space import Space
 
 CATEGORY = 0.5**0.5
 """Entry of a chosen category: two different ones are then as far apart as an axis' two ends."""

@@ -18,7 +18,7 @@ from search.samplers.base import ArchitectureSampler
 from search.samplers.bulk import Numbered, draw_pool, spread
 from search.samplers.features import COSTS, Candidates, Features
 from search.samplers.setting import FloatArray, Objective, Setting
-from spaces.space import Choices
+from spaces.axes import Choices
 
 _START = 2**32 - 1
 """Keeps random numbers of the start apart from those of proposals, which are counted from 0."""

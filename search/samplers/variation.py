@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from effvit import ModelConfig
-from spaces.space import Choices, Space, Value
+from spaces.axes import Choices, Value
+from spaces.space import Space
 
 
 class Variation:

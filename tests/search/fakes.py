@@ -18,8 +18,8 @@ from search.quantities import Budgets
 from search.records import Scale, TrialRecord
 from search.settings import RunSettings
 from search.workers import Outcome, Trained, TrainingFailure, TrainingTask
+from spaces.axes import Value
 from spaces.sepvit import SepViTSpace
-from spaces.space import Value
 
 ROUTING = 0.875
 """Of every finalist, on the second task."""

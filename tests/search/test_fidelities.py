@@ -69,9 +69,8 @@ def test_one_of_so_many_goes_on_and_published_models_do() -> None:
 
 def test_earlier_brackets_set_the_standard_but_do_not_compete() -> None:
     strong, cheap = record(2, 0.6, 100), record(3, 0.5, 10)
-    assert promoted([strong, cheap], [], Rung(30), reduction=2) == {
-        2
-    }  # both on the front: the first
+    # Both are on the front: the first.
+    assert promoted([strong, cheap], [], Rung(30), reduction=2) == {2}
     better_than_strong = record(0, 0.7, 90)
     assert promoted([strong, cheap], [better_than_strong], Rung(30), reduction=2) == {3}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import effvit
 from spaces import Space
-from spaces.space import Axis, Value
+from spaces.axes import Axis, Value
 
 Values = Mapping[str, tuple[Value, ...]]
 Choices = dict[str, Any]

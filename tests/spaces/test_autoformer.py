@@ -10,7 +10,7 @@ import effvit
 from effvit.designs.autoformer import AutoFormerConfig
 from spaces import InvalidVariant, get_space
 from spaces.autoformer import AutoFormerSpace
-from spaces.space import Value
+from spaces.axes import Value
 from tests.spaces.enumeration import (
     Values,
     assert_counted_once,

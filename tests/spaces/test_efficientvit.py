@@ -15,8 +15,8 @@ import effvit
 from effvit import ConfigError
 from effvit.designs.efficientvit import TIMM_ATTENTION_EPS, EfficientViTConfig
 from spaces import InvalidVariant, get_space
+from spaces.axes import Value
 from spaces.efficientvit import EfficientViTSpace
-from spaces.space import Value
 from tests.spaces.enumeration import (
     Values,
     assert_counted_once,

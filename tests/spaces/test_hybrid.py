@@ -17,9 +17,9 @@ from effvit import ConfigError
 from effvit.designs.hybrid import HybridConfig
 from effvit.designs.sepvit import SepViTConfig
 from spaces import InvalidVariant, Space, get_space
+from spaces.axes import Value
 from spaces.hybrid import HybridSpace
 from spaces.hybrid_blocks import as_hybrid
-from spaces.space import Value
 from tests.spaces.enumeration import (
     Values,
     assert_counted_once,

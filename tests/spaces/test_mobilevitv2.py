@@ -16,8 +16,8 @@ from effvit.designs.mobilevitv2 import (
     scaled_widths,
 )
 from spaces import InvalidVariant, get_space
+from spaces.axes import Value
 from spaces.mobilevitv2 import MULTIPLIERS, MobileViTv2Space, token_widths
-from spaces.space import Value
 from tests.spaces.enumeration import (
     Values,
     assert_counted_once,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 import effvit
 from effvit.designs.pit import PiTConfig
 from spaces import InvalidVariant, get_space
+from spaces.axes import Value
 from spaces.pit import PiTSpace
-from spaces.space import Value
 from tests.spaces.enumeration import (
     Values,
     assert_counted_once,

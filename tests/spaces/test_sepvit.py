@@ -15,8 +15,8 @@ import effvit
 from effvit import ConfigError
 from effvit.designs.sepvit import SepViTConfig
 from spaces import InvalidVariant, get_space
+from spaces.axes import Axis, Value
 from spaces.sepvit import SepViTSpace
-from spaces.space import Axis, Value
 
 Values = Mapping[str, tuple[Value, ...]]
 
