@@ -37,7 +37,7 @@ LATENCIES = "latency_claims.csv"
 SEARCHED = ("sepvit", "mobilevitv2", "efficientvit", "hybrid")
 """Spaces with published models, and with a rule by which the proxy scales them."""
 
-TRIALS, FINALISTS, FINAL_SEEDS = 60, 6, 5
+TRIALS, FINALISTS, FINAL_SEEDS = 40, 4, 3
 QUICK = {"trials": 6, "finalists": 2, "final_seeds": 2, "steps": 20, "final_steps": 20}
 COLUMNS = (
     "space", "kind", "number", "published", "variant_id", "macs", "params", "latency_ms",

@@ -7,6 +7,7 @@ colour is also one of shape or line.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -152,7 +153,7 @@ def figures(result: Result) -> dict[str, Figure]:
             drawn[file] = draw_bars(f"{result.name}: {title}", found)
     info = plane(result)
     if len(info.points) > 1:
-        drawn["path"] = draw_plane(f"{result.name}: {info.y} against cost", info)
+        drawn["path"] = draw_plane(f"{result.name}: {info.y}, against cost", info)
     return drawn
 
 
@@ -197,10 +198,11 @@ def draw_plane(title: str, info: Plane) -> Figure:
                 point.x, point.y, marker, color=BLUE, markersize=6, zorder=4, linestyle="none",
                 label=f"{number}  {_wrapped(point.name)}",
             )  # fmt: skip
-        for text, point in numbers(info.points):
+        wide = max(xs) > WIDE * min(xs)
+        for text, point in numbers(info.points, logarithmic=wide):
             axes.annotate(text, (point.x, point.y), (4, 4), textcoords="offset points",
                           fontsize=8, color=INK, zorder=5)  # fmt: skip
-        if max(xs) > WIDE * min(xs):
+        if wide:
             axes.set_xscale("log")
         axes.set_xlabel(info.x)
         axes.set_ylabel(info.y)
@@ -209,18 +211,29 @@ def draw_plane(title: str, info: Plane) -> Figure:
     return figure
 
 
-def numbers(points: Sequence[Point]) -> list[tuple[str, Point]]:
-    """Numbers of points, counted from 1, each with its place; those of one place are joined."""
-    found: list[tuple[list[str], Point]] = []
-    width, height = _span([p.x for p in points]), _span([p.y for p in points])
-    for number, point in enumerate(points, start=1):
-        for text, other in found:
-            if max(abs(point.x - other.x) / width, abs(point.y - other.y) / height) < ONE_PLACE:
-                text.append(str(number))
+def numbers(points: Sequence[Point], *, logarithmic: bool = False) -> list[tuple[str, Point]]:
+    """Numbers of points, counted from 1, each with its place; those of one place are joined.
+
+    Args:
+        points: In the order of their numbers.
+        logarithmic: Whether ``x`` is drawn on a logarithmic axis.
+    """
+    xs = [math.log(point.x) if logarithmic else point.x for point in points]
+    ys = [point.y for point in points]
+    width, height = _span(xs), _span(ys)
+    found: dict[int, list[int]] = {}
+    for place in range(len(points)):
+        for first, others in found.items():
+            apart = abs(xs[place] - xs[first]) / width, abs(ys[place] - ys[first]) / height
+            if max(apart) < ONE_PLACE:
+                others.append(place)
                 break
         else:
-            found.append(([str(number)], point))
-    return [(", ".join(text), point) for text, point in found]
+            found[place] = [place]
+    return [
+        (", ".join(str(place + 1) for place in others), points[first])
+        for first, others in found.items()
+    ]
 
 
 def _span(values: Sequence[float]) -> float:

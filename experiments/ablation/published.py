@@ -47,7 +47,7 @@ MEANING: Mapping[Verdict, str] = {
     Verdict.REPRODUCED: "equal in all printed digits; a speed: the printed ratio is inside the "
     "95 % interval of the ratio measured here",
     Verdict.LAST_DIGIT: "differs by one in the last printed digit",
-    Verdict.ORDER: "the step from the row above has the published sign and is significant "
+    Verdict.ORDER: "an accuracy's step has the published sign and is significant "
     "(Holm-corrected p below 0.05); a speed: faster or slower than the first row, as published",
     Verdict.UNRESOLVED: "the difference is not significant at this number of seeds; a speed: its "
     "interval holds 1, or it was measured on a busy machine",

@@ -163,6 +163,9 @@ def test_points_of_one_place_share_a_label() -> None:
     points = [Point("", x, y, None, None) for x, y in ((1, 0.5), (2, 0.9), (2, 0.895), (2, 0.8))]
     assert [text for text, _ in numbers(points)] == ["1", "2, 3", "4"]
     assert numbers(points[:1]) == [("1", points[0])]
+    distant = [Point("", x, 1.0, None, None) for x in (1, 8, 1000)]
+    assert [text for text, _ in numbers(distant)] == ["1, 2", "3"]
+    assert [text for text, _ in numbers(distant, logarithmic=True)] == ["1", "2", "3"]
 
 
 def test_steps_of_the_second_task_have_verdicts_of_their_own(beside: Ablation) -> None:

@@ -164,7 +164,7 @@ def test_one_space_is_searched_and_all_that_are_done_are_written(
 def test_a_search_is_that_of_the_command_line_with_its_seeds(tmp_path: Path) -> None:
     words = command("hybrid", Options(out=tmp_path, seeds=2, workers=3))
     assert words[words.index("--out") + 1] == str(tmp_path / "hybrid")
-    assert {"--final-seeds=2", "--trials=60"} <= set(words)
+    assert {"--final-seeds=2", "--trials=40"} <= set(words)
     assert "--steps=20" in command("hybrid", Options(out=tmp_path, quick=True))
 
 
