@@ -78,7 +78,6 @@ ABLATIONS: dict[str, Ablation] = {
         base_label="SepViT-Lite",
         factors=tuple(_stage(stage) for stage in range(4)),
         design=OneFactor(),
-        seeds=3,  # of 17 rows
         notes=(HEADS,),
     ),
     "attention_resolution": Ablation(

@@ -10,9 +10,6 @@ from experiments.ablation.published import Published
 
 POSTER = "Cai et al., EfficientViT, poster of the released code's first commit (April 2023)"
 B0, B1 = VARIANTS["efficientvit_b0"], VARIANTS["efficientvit_b1"]
-SEEDS = 3
-"""Trainings of a row: they take longer than SepViT's."""
-
 CONVOLUTIONS = ("mbconv", "mbconv", "mbconv_few_norms", "mbconv_few_norms")
 
 
@@ -36,7 +33,6 @@ ABLATIONS: dict[str, Ablation] = {
             Factor("multi-scale tokens", {OFF: {}, ON: _multi_scale}),
         ),
         design=FullFactorial(),
-        seeds=SEEDS,
         reference="efficientvit_b0",
         published=Published(
             "ablation_published_efficientvit_attention.csv",
@@ -55,7 +51,6 @@ ABLATIONS: dict[str, Ablation] = {
             Factor("scales", {"(5)": {}, "()": {"scales": ()}, "(3, 5)": {"scales": (3, 5)}}),
         ),
         design=OneFactor(),
-        seeds=SEEDS,
         reference="efficientvit_b1",
         notes=(
             "Released code and checkpoints have (5); arXiv v2 has none, the poster draws (3, 5).",

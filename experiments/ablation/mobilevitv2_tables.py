@@ -23,7 +23,6 @@ ABLATIONS: dict[str, Ablation] = {
         base=VARIANTS["mobilevitv2_100"],
         factors=(Factor("width", {f"{m:g}": _widths(m) for m in MULTIPLIERS}),),
         design=OneFactor(),
-        seeds=3,  # of 7 rows
         reference="mobilevitv2_100",
         published=Published(
             "ablation_published_mobilevitv2_width.csv",
