@@ -24,8 +24,9 @@ import torch
 
 from effvit import ModelConfig
 from effvit.config import Resolution
-from search.proxy import ProxyRecipe, ProxyResult, evaluate
+from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult, evaluate
 from search.proxy.evaluation import evaluate_test
+from search.proxy.network import ProxyNetwork
 from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
@@ -80,7 +81,8 @@ class Trained:
     """A training's scores on validation digits, and for a finalist on test digits.
 
     Of one that paused at a rung, the scores are those on a part of the validation canvases.
-    A finalist is trained on to the second task, whose score on validation digits is ``routing``.
+    A finalist is trained on to the second task, whose score on validation digits is ``routing``;
+    None where that training diverged.
     """
 
     validation: ProxyResult
@@ -189,8 +191,7 @@ def run_task(task: TrainingTask) -> Outcome:
 def _trained(task: TrainingTask) -> Trained:
     if task.final:
         result, test, network = evaluate_test(task.config, task.recipe, task.seed)
-        second = RoutingRecipe.following(task.recipe)
-        return Trained(result, test, go_on(network, second, task.seed).relation)
+        return Trained(result, test, _second_task(network, task))
     if task.memory is None:
         return Trained(evaluate(task.config, task.recipe, task.seed))
     return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))
@@ -206,6 +207,14 @@ def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:
     if not isinstance(recipe, RoutingRecipe):
         raise TypeError(f"recipe {recipe.name} is not of the second task")
     return as_outcome(lambda: evaluate_routing(task.config, recipe, task.seed))
+
+
+def _second_task(network: ProxyNetwork, task: TrainingTask) -> float | None:
+    """Score of a finalist on the second task; None, and no failure of it all, where it diverges."""
+    try:
+        return go_on(network, RoutingRecipe.following(task.recipe), task.seed).relation
+    except ProxyFailed:
+        return None
 
 
 class TrainerOf(Protocol[SuccessT_co]):

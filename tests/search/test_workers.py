@@ -19,7 +19,7 @@ import pytest
 from effvit import ConfigError, ModelConfig
 from effvit.designs.sepvit import SepViTConfig
 from search import workers
-from search.proxy import ProxyRecipe, evaluate
+from search.proxy import ProxyFailed, ProxyRecipe, evaluate
 from search.proxy.evaluation import evaluate_test
 from search.proxy.routing import RoutingRecipe, go_on
 from search.workers import (
@@ -83,6 +83,19 @@ def test_what_cannot_be_trained_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -
     ]:
         monkeypatch.setattr(workers, "evaluate", raising(error))
         assert workers.run_task(TrainingTask(TINY, BRIEF, 0)) == TrainingFailure(reason)
+
+
+def test_a_finalist_that_diverges_on_the_second_task_keeps_its_accuracy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def diverges(*_: object, **__: object) -> NoReturn:
+        raise ProxyFailed("loss is nan at step 0 of 1")
+
+    monkeypatch.setattr(workers, "go_on", diverges)
+    outcome = workers.run_task(TrainingTask(TINY, BRIEF, seed=0, final=True))
+    assert isinstance(outcome, Trained)
+    assert outcome.test is not None
+    assert outcome.routing is None
 
 
 def test_errors_of_the_run_itself_are_not_hidden() -> None:
