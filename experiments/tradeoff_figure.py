@@ -34,7 +34,8 @@ def draw_space(space: str, points: pd.DataFrame) -> Figure:
     for column, each in zip(COSTS, axes, strict=True):
         _draw_variants(each, points, column)
     axes[0].set_ylabel("proxy accuracy")
-    axes[0].legend(loc="lower right", fontsize=7.5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7.5)
     return figure
 
 
@@ -48,7 +49,7 @@ def _draw_variants(axes: Axes, points: pd.DataFrame, cost: str) -> None:
     published = finalists["published"].notna()
     kinds = (
         (~published, BLUE, "o", "searched, trained anew"),
-        (published, ORANGE, "s", "published models, trained anew"),
+        (published, ORANGE, "s", "published models by their size, trained anew"),
     )
     for chosen, colour, marker, label in kinds:
         part = finalists[chosen]
@@ -59,7 +60,8 @@ def _draw_variants(axes: Axes, points: pd.DataFrame, cost: str) -> None:
             linestyle="none", elinewidth=1, capsize=2, label=label,
         )  # fmt: skip
     for row in finalists[published].to_dict("records"):
-        _name(axes, str(row["published"]), row[cost], row["accuracy"])
+        lowest = row["accuracy"] if pd.isna(row["accuracy_low"]) else row["accuracy_low"]
+        _name_below(axes, str(row["published"]).rpartition("_")[2], row[cost], lowest)
     _logarithmic(axes, COSTS[cost])
 
 
@@ -135,7 +137,7 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _name(axes: Axes, label: str, x: float, y: float) -> None:
+def _name_below(axes: Axes, label: str, x: float, y: float) -> None:
     axes.annotate(
-        label, (x, y), (4, -9), textcoords="offset points", fontsize=6.5, color=INK, ha="left"
+        label, (x, y), (0, -9), textcoords="offset points", fontsize=6.5, color=INK, ha="center"
     )
