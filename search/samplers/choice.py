@@ -53,9 +53,10 @@ def choose_sampler(asked: str, trials: int, steps: int, saved: Mapping[str, Any]
     )
     seconds = steps * SECONDS_A_STEP
     name = "surrogate" if cost <= AFFORDED * seconds else "evolution"
+    length = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
     compared = "at most" if name == "surrogate" else "more than"
     return Choice(
         name,
-        f"{trials} trials of about {seconds:.2g} s, a proposal of surrogate of about {cost:g} s: "
+        f"{trials} trials of about {length} s, a proposal of surrogate of about {cost:g} s: "
         f"{compared} {AFFORDED:.0%}",
     )
