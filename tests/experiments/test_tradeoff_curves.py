@@ -116,7 +116,7 @@ def folder(tmp_path: Path) -> Path:
     trials.to_csv(tmp_path / "trials.csv", index=False)
     finalists = trials[:3].assign(
         accuracy=[0.5, 0.6, 0.8], accuracy_sd=0.01, accuracy_low=[0.48, 0.58, 0.78],
-        accuracy_high=[0.52, 0.62, 0.82], seeds=3, found=[3, 3, 2],
+        accuracy_high=[0.52, 0.62, 0.82], seeds=3, found=[3, 3, 2], routing=[0.9, 1.0, 0.6],
     )  # fmt: skip
     finalists.drop(columns="state").to_csv(tmp_path / "pareto.csv", index=False)
     return tmp_path
@@ -133,7 +133,9 @@ def test_rows_of_a_run_are_its_complete_trials_and_its_finalists(folder: Path) -
 @pytest.mark.slow  # figures are drawn
 def test_the_page_says_the_gain_and_figures_are_written(folder: Path) -> None:
     rows = read("sepvit", folder)
-    assert "| `sepvit` | 3 | 3 | 3 | +0.150 (" in page(rows)
+    text = page(rows)
+    assert "| `sepvit` | 3 | 3 | 3 | +0.150 (" in text
+    assert "| 0.60 to 0.60 | 0.90 to 1.00 |\n" in text
     written = {path.name for path in write(rows, folder)}
     assert written == {
         "tradeoff_sepvit.png", "tradeoff_published.png", "tradeoff_curves.md",
