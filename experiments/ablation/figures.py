@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.ablation.designs import Path
-from experiments.ablation.layout import effect_name
+from experiments.ablation.layout import named_differences
 from experiments.ablation.results import ACCURACY, Result, RowResult
 from experiments.ablation.significance import Difference
 from experiments.ablation.store import ROUTING
@@ -95,13 +95,8 @@ class Plane(NamedTuple):
 
 def bars(result: Result, score: str = ACCURACY) -> tuple[Bar, ...]:
     """Effects on a score; in other designs differences to the first trained row."""
-    if result.effects:
-        named = [
-            (effect_name(e, result.ablation), e.estimate) for e in result.effects if e.on == score
-        ]
-    else:
-        named = [(row.label, row.base[score]) for row in result.rows]
-    return tuple(_bar(name, found) for name, found in named if found is not None)
+    named = named_differences(result, score, lambda row: row.base[score])
+    return tuple(_bar(name, found) for name, found in named)
 
 
 def _bar(name: str, found: Difference) -> Bar:

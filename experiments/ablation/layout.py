@@ -128,20 +128,54 @@ def _first(result: Result) -> str:
 # --- tables -------------------------------------------------------------------------------------
 
 
+ROUTING_ORDER = "order of routing"
+"""Name of the column that needs the second task."""
+
+VERDICTS: Mapping[str, Callable[[RowResult], Verdict]] = {
+    "parameters": lambda row: row.params.verdict,
+    "MACs": lambda row: row.macs.verdict,
+    "speed": lambda row: row.speed_verdict,
+    "order of accuracy": lambda row: row.order_verdict,
+    ROUTING_ORDER: lambda row: row.routing_verdict,
+}
+"""What is compared with a publication, by the column's name."""
+
+
+def verdicts(result: Result) -> dict[str, Callable[[RowResult], Verdict]]:
+    """Those of :data:`VERDICTS` that a result can have."""
+    return {
+        name: verdict
+        for name, verdict in VERDICTS.items()
+        if result.routed or name != ROUTING_ORDER
+    }
+
+
+def named_differences(
+    result: Result, score: str, compared: Callable[[RowResult], Difference | None]
+) -> list[tuple[str, Difference]]:
+    """Effects of a factorial design on a score, else a difference of each row, by name.
+
+    Args:
+        result: Whose.
+        score: Which score.
+        compared: The difference of a row.
+    """
+    found: list[tuple[str, Difference | None]]
+    if result.effects:
+        found = [
+            (effect_name(e, result.ablation), e.estimate) for e in result.effects if e.on == score
+        ]
+    else:
+        found = [(row.label, compared(row)) for row in result.rows]
+    return [(name, difference) for name, difference in found if difference is not None]
+
+
 def _glance(result: Result) -> Table:
     """What was reproduced, at a glance; columns that the publication does not give are left out."""
-    columns: dict[str, Callable[[RowResult], Verdict]] = {
-        "parameters": lambda row: row.params.verdict,
-        "MACs": lambda row: row.macs.verdict,
-        "speed": lambda row: row.speed_verdict,
-        "order of accuracy": lambda row: row.order_verdict,
-        "order of routing": lambda row: row.routing_verdict,
-    }
     kept = {
         name: verdict
-        for name, verdict in columns.items()
+        for name, verdict in verdicts(result).items()
         if any(verdict(row) is not Verdict.NOT_PUBLISHED for row in result.rows)
-        and (result.routed or name != "order of routing")
     }
     used = {verdict(row) for verdict in kept.values() for row in result.rows}
     assert result.ablation.published is not None

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from experiments.ablation.layout import DASH, SECOND_TASK, Table, effect_name
+from experiments.ablation.layout import (
+    DASH,
+    ROUTING_ORDER,
+    SECOND_TASK,
+    VERDICTS,
+    Table,
+    named_differences,
+    verdicts,
+)
 from experiments.ablation.published import Verdict
-from experiments.ablation.results import ACCURACY, Result, RowResult
+from experiments.ablation.results import ACCURACY, Result
 from experiments.ablation.significance import Difference
 from experiments.ablation.store import ROUTING
 from experiments.ablation.writers import markdown_table
 
 PAGE = "ablations/README.md"
 
-SIGNED = ("accuracy", "routing")
+SIGNED = ("order of accuracy", ROUTING_ORDER)
 """What is compared by the sign of its steps only."""
 
 SHOWN = 4
@@ -59,36 +67,30 @@ def _beside_papers(results: Sequence[Result]) -> Table:
     return Table(
         title="Beside the papers",
         caption="",
-        header=("ablation", "parameters", "MACs", "speed", "order of accuracy", "order of routing"),
+        header=("ablation", *VERDICTS),
         rows=tuple((_link(result), *_reproduced(result)) for result in results),
     )
 
 
 def _reproduced(result: Result) -> list[str]:
-    verdicts: Mapping[str, Callable[[RowResult], Verdict]] = {
-        "parameters": lambda row: row.params.verdict,
-        "MACs": lambda row: row.macs.verdict,
-        "speed": lambda row: row.speed_verdict,
-        "accuracy": lambda row: row.order_verdict,
-    }
-    if result.routed:
-        verdicts = {**verdicts, "routing": lambda row: row.routing_verdict}
-    cells = [
-        _counted([verdict(row) for row in result.rows if _given(verdict(row))], name in SIGNED)
-        for name, verdict in verdicts.items()
+    known = verdicts(result)
+    return [
+        _counted([v for row in result.rows if _given(v := known[name](row))], name in SIGNED)
+        if name in known
+        else DASH
+        for name in VERDICTS
     ]
-    return cells if result.routed else [*cells, DASH]
 
 
 def _given(verdict: Verdict) -> bool:
     return verdict is not Verdict.NOT_PUBLISHED
 
 
-def _counted(verdicts: Sequence[Verdict], signed: bool) -> str:
+def _counted(found: Sequence[Verdict], signed: bool) -> str:
     """How many of the published figures, or of their steps' signs, have which verdict."""
-    if not verdicts:
+    if not found:
         return DASH
-    counts = Counter(verdicts)
+    counts = Counter(found)
     words = {verdict: verdict.value for verdict in Verdict}
     if signed:
         words |= {Verdict.ORDER: "same sign", Verdict.NOT_REPRODUCED: "opposite sign"}
@@ -113,13 +115,7 @@ def _what_shows(results: Sequence[Result]) -> Table:
 
 def _differences(result: Result, score: str) -> list[tuple[str, Difference]]:
     """Effects of a factorial design, else what rows are compared by, by name."""
-    if result.effects:
-        named = [
-            (effect_name(e, result.ablation), e.estimate) for e in result.effects if e.on == score
-        ]
-    else:
-        named = [(row.label, row.steps[score]) for row in result.rows]
-    return [(name, found) for name, found in named if found is not None]
+    return named_differences(result, score, lambda row: row.steps[score])
 
 
 def _largest(differences: Sequence[tuple[str, Difference]]) -> str:
