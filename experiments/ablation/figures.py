@@ -10,7 +10,7 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -41,8 +41,11 @@ STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "effvit-workbench",  # stable element names
 }
 
-WIDTH, BAR_HEIGHT, MARGINS = 6.4, 0.3, 1.6
-"""Inches: of all figures; of a bar; above and below the bars."""
+WIDTH, BAR_HEIGHT, LINE_HEIGHT, MARGINS = 6.4, 0.3, 0.17, 1.75
+"""Inches: of all figures; of a bar, and of a line of its name; above and below the bars."""
+
+TICKS = 6
+"""Numbers along the axis of differences, at most: long names leave it half of the width."""
 
 DPI = 160
 WIDE = 20
@@ -51,8 +54,18 @@ WIDE = 20
 ONE_PLACE = 0.03
 """Share of the range of both axes below which points are labelled together."""
 
+CHARACTER, LABEL_HEIGHT = 0.02, 0.06
+"""Of a number beside a point, as shares of the range of the axes."""
+
+SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Of a point, from the best for its number on."""
+
 LABEL_WIDTH = 34
 """Characters in a line of a label."""
+
+
+Place: TypeAlias = tuple[float, float]
+"""Right and up."""
 
 
 class Bar(NamedTuple):
@@ -164,17 +177,21 @@ def encode(figure: Figure, kind: str) -> bytes:
 def draw_bars(title: str, found: Sequence[Bar]) -> Figure:
     """A dot and its interval for each; filled where significant."""
     with mpl.rc_context(dict(STYLE)):
-        figure, axes = _canvas(title, MARGINS + BAR_HEIGHT * len(found))
+        names = [_wrapped(bar.name) for bar in found]
+        lines = 1 + max(name.count("\n") for name in names)
+        height = max(BAR_HEIGHT, LINE_HEIGHT * lines)
+        figure, axes = _canvas(title, MARGINS + height * len(found))
         axes.axvline(0, color=FAINT, linewidth=1)
         for place, bar in enumerate(found):
             if bar.low is not None and bar.high is not None:
                 axes.plot([bar.low, bar.high], [place, place], color=BLUE, linewidth=1.4)
             face = BLUE if bar.significant else "white"
             axes.plot(bar.value, place, "o", color=BLUE, markerfacecolor=face, markersize=6)
-        axes.set_yticks(range(len(found)), [_wrapped(bar.name) for bar in found])
+        axes.set_yticks(range(len(found)), names)
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("difference, 95 % interval over seeds; filled: Holm-corrected p below 0.05")
+        axes.locator_params(axis="x", nbins=TICKS)
+        axes.set_xlabel("difference, 95 % interval over seeds\nfilled: Holm-corrected p below 0.05")
     return figure
 
 
@@ -194,9 +211,14 @@ def draw_plane(title: str, info: Plane) -> Figure:
                 label=f"{number}  {_wrapped(point.name)}",
             )  # fmt: skip
         wide = max(xs) > WIDE * min(xs)
-        for text, point in numbers(info.points, logarithmic=wide):
-            axes.annotate(text, (point.x, point.y), (4, 4), textcoords="offset points",
-                          fontsize=8, color=INK, zorder=5)  # fmt: skip
+        places = _places(info.points, logarithmic=wide)
+        labels = numbers(info.points, logarithmic=wide)
+        at = [places[info.points.index(point)] for _, point in labels]
+        chosen = sides([text for text, _ in labels], at, places)
+        for (text, point), (right, up) in zip(labels, chosen, strict=True):
+            axes.annotate(text, (point.x, point.y), (4 * right, 4 * up), fontsize=8, color=INK,
+                          textcoords="offset points", ha="left" if right > 0 else "right",
+                          va="bottom" if up > 0 else "top", zorder=5)  # fmt: skip
         if wide:
             axes.set_xscale("log")
         axes.set_xlabel(info.x)
@@ -213,14 +235,11 @@ def numbers(points: Sequence[Point], *, logarithmic: bool = False) -> list[tuple
         points: In the order of their numbers.
         logarithmic: Whether ``x`` is drawn on a logarithmic axis.
     """
-    xs = [math.log(point.x) if logarithmic else point.x for point in points]
-    ys = [point.y for point in points]
-    width, height = _span(xs), _span(ys)
+    at = _places(points, logarithmic=logarithmic)
     found: dict[int, list[int]] = {}
     for place in range(len(points)):
         for first, others in found.items():
-            apart = abs(xs[place] - xs[first]) / width, abs(ys[place] - ys[first]) / height
-            if max(apart) < ONE_PLACE:
+            if max(abs(a - b) for a, b in zip(at[place], at[first], strict=True)) < ONE_PLACE:
                 others.append(place)
                 break
         else:
@@ -231,9 +250,55 @@ def numbers(points: Sequence[Point], *, logarithmic: bool = False) -> list[tuple
     ]
 
 
-def _span(values: Sequence[float]) -> float:
-    """Range of values; 1 where they are all alike."""
-    return max(values) - min(values) or 1.0
+def sides(labels: Sequence[str], at: Sequence[Place], points: Sequence[Place]) -> list[Place]:
+    """On which side of its point each label goes: where it covers least.
+
+    Args:
+        labels: What is written.
+        at: Where their points are, as shares of the range of the axes.
+        points: Where all points are.
+
+    Returns:
+        1 or -1 for right or left, and for above or below; right above where that is free.
+    """
+    boxes: list[tuple[Place, Place]] = []
+    found: list[Place] = []
+    for text, (x, y) in zip(labels, at, strict=True):
+        width = CHARACTER * (len(text) + 1)
+        choices = {}
+        for side in SIDES:
+            left = x if side[0] > 0 else x - width
+            low = y if side[1] > 0 else y - LABEL_HEIGHT
+            choices[side] = (left, low), (left + width, low + LABEL_HEIGHT)
+        covered = {
+            side: sum(_cross(box, other) for other in boxes)
+            + sum(_cross(box, (point, point)) for point in points if point != (x, y))
+            for side, box in choices.items()
+        }
+        best = min(SIDES, key=covered.__getitem__)  # the first of equals
+        found.append(best)
+        boxes.append(choices[best])
+    return found
+
+
+def _cross(one: tuple[Place, Place], other: tuple[Place, Place]) -> bool:
+    """Whether two boxes, from their lower left to their upper right corners, have a place both."""
+    return all(low < far and near < high for low, high, near, far in zip(*one, *other, strict=True))
+
+
+def _places(points: Sequence[Point], *, logarithmic: bool) -> list[Place]:
+    """Where points are, as shares of the range of the axes, intervals included."""
+    xs = [math.log(point.x) if logarithmic else point.x for point in points]
+    ends = [end for p in points for end in (p.low, p.y, p.high) if end is not None]
+    right = _shares(xs, xs)
+    return list(zip(right, _shares([point.y for point in points], ends), strict=True))
+
+
+def _shares(values: Sequence[float], of: Sequence[float]) -> list[float]:
+    """Values as shares of the range of others; 0 where these are all alike."""
+    low = min(of)
+    span = max(of) - low or 1.0
+    return [(value - low) / span for value in values]
 
 
 def _canvas(title: str, height: float) -> tuple[Figure, Axes]:

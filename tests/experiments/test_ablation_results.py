@@ -11,7 +11,7 @@ from experiments.ablation import published
 from experiments.ablation.definition import Ablation, Factor, Row, switch
 from experiments.ablation.designs import FractionalFactorial, FullFactorial, OneFactor, Path
 from experiments.ablation.engine import MeasuredRow
-from experiments.ablation.figures import Point, bars, encode, figures, numbers, plane
+from experiments.ablation.figures import Point, bars, encode, figures, numbers, plane, sides
 from experiments.ablation.layout import Table, interval, sentences, tables
 from experiments.ablation.page import render
 from experiments.ablation.published import (
@@ -166,6 +166,16 @@ def test_points_of_one_place_share_a_label() -> None:
     distant = [Point("", x, 1.0, None, None) for x in (1, 8, 1000)]
     assert [text for text, _ in numbers(distant)] == ["1, 2", "3"]
     assert [text for text, _ in numbers(distant, logarithmic=True)] == ["1", "2", "3"]
+
+
+def test_a_number_goes_where_it_covers_neither_a_point_nor_another_number() -> None:
+    alone, right_of_it = (0.5, 0.5), (0.52, 0.51)
+    assert sides(["1"], [alone], [alone]) == [(1, 1)]
+    assert sides(["1"], [alone], [alone, right_of_it]) == [(1, -1)]
+    both = [alone, right_of_it]
+    assert sides(["1", "2"], both, both) == [(1, -1), (1, 1)]
+    # The number of one high above is short of the point, that of one just above is not.
+    assert sides(["1"], [alone], [alone, (0.52, 0.6)]) == [(1, 1)]
 
 
 def test_steps_of_the_second_task_have_verdicts_of_their_own(beside: Ablation) -> None:
