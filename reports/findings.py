@@ -228,26 +228,14 @@ def front_table(run: Run) -> tuple[Variant, ...]:
     else:
         trials = completed(run)
         flags = non_dominated([_costs(trial, run.settings.objectives) for trial in trials])
-        rows = [_from_trial(trial) for trial, flag in zip(trials, flags, strict=True) if flag]
+        rows = [_from_row(trial) for trial, flag in zip(trials, flags, strict=True) if flag]
     return tuple(sorted(rows, key=lambda row: (not row.on_front, -row.accuracy, row.macs)))
 
 
 def _from_finalist(row: Finalist) -> Variant:
-    return Variant(
-        number=row.number,
-        name=display_name(row),
-        variant_id=row.variant_id,
-        macs=row.macs,
-        params=row.params,
-        latency_ms=row.latency_ms,
-        latency_low_ms=row.latency_low_ms,
-        latency_high_ms=row.latency_high_ms,
-        latency_source=row.latency_source,
-        latency_predicted_ms=row.latency_predicted_ms,
-        accuracy=row.accuracy,
+    return _from_row(row)._replace(
         accuracy_low=row.accuracy_low,
         accuracy_high=row.accuracy_high,
-        relation=row.relation,
         routing=row.routing,
         test_accuracy=row.test_accuracy,
         seeds=row.seeds,
@@ -256,7 +244,8 @@ def _from_finalist(row: Finalist) -> Variant:
     )
 
 
-def _from_trial(row: Trial) -> Variant:
+def _from_row(row: Trial | Finalist) -> Variant:
+    """What trials and finalists have in common; the rest as it is for a trial on the front."""
     return Variant(
         number=row.number,
         name=display_name(row),
