@@ -147,7 +147,10 @@ def _effort(row: Trial | Finalist) -> str:
         return "one seed" if row.seeds == 1 else f"mean of {row.seeds:.0f} seeds"
     if isinstance(row, Finalist):
         return f"found by {row.found:.0f} of {row.seeds:.0f} seeds"
-    return "relation not found" if row.relation_found is False else "one seed"
+    if row.relation_found is False:
+        return "relation not found"
+    smoothed = QUANTITIES["accuracy"].text(row.accuracy_smoothed)
+    return "one seed" + ("" if math.isnan(row.accuracy_smoothed) else f", smoothed {smoothed}")
 
 
 def _noisy(row: Trial | Finalist) -> bool:

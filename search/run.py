@@ -84,6 +84,7 @@ from search.settings import (
     check_same_run,
     read_saved,
 )
+from search.smoothing import smooth
 from search.storage import lock_folder, open_study
 from search.supernet.supernet import FILE as SUPERNET_FILE
 from search.supernet.supernet import Supernet
@@ -332,6 +333,7 @@ def _search_and_report(
                 f"no variant within the budgets is left after {search.finished} trials of "
                 f"{settings.trials}"
             )
+        smooth(list(search.records.values()), space)
         front_meter.run(scale)
         if errors := describe_errors(search.records):
             console.print(errors)
