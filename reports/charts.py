@@ -147,10 +147,7 @@ def _effort(row: Trial | Finalist) -> str:
         return "one seed" if row.seeds == 1 else f"mean of {row.seeds:.0f} seeds"
     if isinstance(row, Finalist):
         return f"found by {row.found:.0f} of {row.seeds:.0f} seeds"
-    if row.relation_found is False:
-        return "relation not found"
-    smoothed = QUANTITIES["accuracy"].text(row.accuracy_smoothed)
-    return "one seed" + ("" if math.isnan(row.accuracy_smoothed) else f", smoothed {smoothed}")
+    return "relation not found" if row.relation_found is False else "one seed"
 
 
 def _noisy(row: Trial | Finalist) -> bool:

@@ -75,7 +75,6 @@ def _answers(run: Run) -> dict[str, Any]:
         "has_test": any(not math.isnan(row.test_accuracy) for row in table),
         "has_routing": any(not math.isnan(row.routing) for row in table),
         "has_relation": findings.has_relation(run),
-        "smoothed": any(not math.isnan(trial.accuracy_smoothed) for trial in run.trials),
     }
 
 

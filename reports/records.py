@@ -130,8 +130,6 @@ class Trial:
         latency_predicted_ms: NaN where nothing was predicted.
         accuracy, relation, recognition, hypervolume: Shares, 0 to 1. Relation and recognition are
             of the embedded task; NaN, like ``relation_found`` None, of any other.
-        accuracy_smoothed: Smoothed over alike variants, which finalists were chosen by; NaN before
-            that, and where an earlier version wrote the table.
         proxy_resolution: Images of the last training, such as ``64x64``; empty for the embedded
             task, and where an earlier version wrote the table.
         axes: Value by axis name, as written. extra: Columns this version does not know.
@@ -155,7 +153,6 @@ class Trial:
     latency_source: str
     latency_predicted_ms: float
     accuracy: float
-    accuracy_smoothed: float
     relation: float
     recognition: float
     relation_found: bool | None
@@ -380,12 +377,11 @@ def _cell(place: str, cell: str, read: Callable[[str], object]) -> object:
 
 
 SHARES = (
-    "accuracy", "accuracy_smoothed", "relation", "recognition", "routing", "test_accuracy",
-    "hypervolume", "importance",
+    "accuracy", "relation", "recognition", "routing", "test_accuracy", "hypervolume", "importance",
 )  # fmt: skip
 """Columns whose values lie in 0 to 1."""
 
-NEWER = dict.fromkeys(("accuracy_smoothed", "proxy_resolution", "routing", "routing_sd"), "")
+NEWER = dict.fromkeys(("proxy_resolution", "routing", "routing_sd"), "")
 """Columns that records of older versions lack, and what is read then."""
 
 INTERVAL_ENDS = ("accuracy_low", "accuracy_high")

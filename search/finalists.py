@@ -31,8 +31,6 @@ CONFIDENCE = 0.95
 def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -> list[TrialRecord]:
     """Choose the part of the front that keeps most of its hypervolume, one trial after another.
 
-    The front is that of smoothed accuracies, where trials have them.
-
     Args:
         records: All trials.
         scale: How objectives become losses.
@@ -43,8 +41,8 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
         they are compared with the front, so they are trained as long. If the front has fewer than
         ``count``, all of it; none for a ``count`` of 0.
     """
-    complete = [record for record in records if record.expected is not None]
-    losses = {r.number: scale.losses(r.expected) for r in complete if r.expected is not None}
+    complete = [record for record in records if record.values is not None]
+    losses = {r.number: scale.losses(r.values) for r in complete if r.values is not None}
     mask = non_dominated(list(losses.values()))
     left = [record for record, keep in zip(complete, mask, strict=True) if keep]
     chosen: list[TrialRecord] = []

@@ -39,8 +39,6 @@ class TrialRecord:
         latency_source: ``measured`` or ``predicted``; empty without a latency.
         latency_predicted_ms: What was predicted, also where the front was measured afterwards.
         accuracy: Proxy score on the validation part, 0 to 1.
-        accuracy_smoothed: The same, smoothed over alike variants (:mod:`search.smoothing`); None
-            until the trials are done.
         relation, recognition: The same of the parts of the embedded task; None with a data set.
         relation_found: Whether training found the relation between cells at all.
         proxy_resolution: Images that the last training was with, such as ``64x64``; empty for the
@@ -72,7 +70,6 @@ class TrialRecord:
     latency_source: str = ""
     latency_predicted_ms: float | None = None
     accuracy: float | None = None
-    accuracy_smoothed: float | None = None
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None
@@ -102,12 +99,6 @@ class TrialRecord:
         assert self.macs is not None
         assert self.latency_ms is not None
         return self.accuracy, float(self.macs), self.latency_ms
-
-    @property
-    def expected(self) -> tuple[float, float, float] | None:
-        """As :attr:`values`, with the smoothed accuracy where there is one."""
-        values, smoothed = self.values, self.accuracy_smoothed
-        return values if values is None or smoothed is None else (smoothed, *values[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -63,8 +63,8 @@ class FrontMeter:
 
     def _front(self, scale: Scale) -> list[TrialRecord]:
         """Complete trials on the front, and published ones, whose latency is predicted."""
-        complete = [record for record in self._records.values() if record.expected is not None]
-        mask = non_dominated([scale.losses(r.expected) for r in complete if r.expected is not None])
+        complete = [record for record in self._records.values() if record.values is not None]
+        mask = non_dominated([scale.losses(r.values) for r in complete if r.values is not None])
         return [
             record
             for record, on_front in zip(complete, mask, strict=True)

@@ -84,7 +84,6 @@ from search.settings import (
     check_same_run,
     read_saved,
 )
-from search.smoothing import smooth
 from search.storage import lock_folder, open_study
 from search.supernet.supernet import FILE as SUPERNET_FILE
 from search.supernet.supernet import Supernet
@@ -333,7 +332,6 @@ def _search_and_report(
                 f"no variant within the budgets is left after {search.finished} trials of "
                 f"{settings.trials}"
             )
-        smooth(list(search.records.values()), space)
         front_meter.run(scale)
         if errors := describe_errors(search.records):
             console.print(errors)

@@ -20,7 +20,7 @@ from sklearn.model_selection import KFold
 
 from effvit import ConfigError, ModelConfig, model_costs
 from search.samplers.features import COST_SPREAD, Features
-from search.samplers.gaussian import NOISE_PRIOR, GaussianProcess, Prior, fit_kernel, standard
+from search.samplers.gaussian import GaussianProcess, fit_kernel, standard
 from spaces.space import Space
 
 FloatArray = NDArray[np.float64]
@@ -32,16 +32,6 @@ COVERAGE: Final = 0.9
 FOLDS: Final = 8
 TYPICAL: Final = 200
 """Variants whose costs set the scale of costs."""
-
-FITTED: Final = 200
-"""Variants that the scales of a model are fitted to, at most."""
-
-TOGETHER: Final = 2000
-"""Variants that are smoothed together, at most: the time grows with the cube of their number."""
-
-TRAINING_NOISE: Final[Prior] = (math.log(0.2), 1.0)
-"""Noise of one short training as a share of the variance: what the audit of SepViT found between
-seeds, a deviation of 0.05 to 0.07 where variants differ by 0.12."""
 
 _FAR: Final = 3.0  # standard deviations at which a cheap score is cut off
 
@@ -178,15 +168,14 @@ class _Calibrated:
 class _Model:
     """A Gaussian process with its noise; deviations are of a single training."""
 
-    def __init__(self, rows: FloatArray, values: FloatArray, noise: Prior = NOISE_PRIOR) -> None:
+    def __init__(self, rows: FloatArray, values: FloatArray) -> None:
         self._centre = rows.mean(0)
         spread = rows.std(0)
         # Encodings lie within 0 and 1 as they are; only scores have scales of their own.
         self._scale = np.where(spread > 1, COST_SPREAD / np.maximum(spread, 1e-12), 1.0)
         mean, deviation = standard(values)
         scaled = self._scaled(rows)
-        some = np.unique(np.linspace(0, len(values) - 1, FITTED).astype(np.int64))
-        kernel = fit_kernel(scaled[some], (values[some] - mean) / deviation, noise)
+        kernel = fit_kernel(scaled, (values - mean) / deviation)
         self._noise = float(kernel.k2.noise_level) * deviation**2
         self._process = GaussianProcess(kernel, scaled, values)
 
@@ -199,29 +188,6 @@ class _Model:
         limit = _FAR * np.where(self._scale == 1.0, np.inf, COST_SPREAD)
         scaled: FloatArray = np.clip((rows - self._centre) * self._scale, -limit, limit)
         return scaled
-
-
-def smoothed(rows: FloatArray, values: FloatArray) -> FloatArray:
-    """Let alike variants share what they reached, so that the luck of one training counts less.
-
-    The mean of the process at the variants that it was told of: each keeps its own value in part,
-    and takes the rest from its neighbours (Rasmussen and Williams, "Gaussian processes for machine
-    learning", 2006, section 2.6: a linear smoother).
-
-    Args:
-        rows: (n, d), encoded variants.
-        values: (n,), what one training of each reached.
-
-    Returns:
-        (n,); the values themselves for fewer than :data:`LEAST`.
-    """
-    smooth = np.array(values, np.float64)
-    groups = math.ceil(len(values) / TOGETHER)
-    for group in range(groups):
-        part = slice(group, None, groups)
-        if len(values[part]) >= LEAST:
-            smooth[part], _ = _Model(rows[part], values[part], TRAINING_NOISE)(rows[part])
-    return smooth
 
 
 def out_of_fold(

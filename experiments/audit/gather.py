@@ -10,9 +10,8 @@ import pandas as pd
 
 from effvit import ModelConfig
 from experiments.measure import READINGS
-from search.proxy.evaluation import RELATION_FOUND
 from search.scores.table import SCORES
-from search.surrogate import LEAST, Encoder, out_of_fold, smoothed
+from search.surrogate import LEAST, Encoder, out_of_fold
 from spaces.space import Space
 
 KEY = "variant_id"
@@ -21,9 +20,6 @@ REFERENCE, SEARCH = "reference", "search"
 
 SURROGATE, SURROGATE_JOINT = "surrogate", "surrogate_joint"
 """Columns of its guesses: of the encoding alone, and with what supernet and scores say."""
-
-SMOOTHED_ACCURACY = f"{SEARCH}_smoothed_"
-"""Prefix of the columns of a trial's accuracy, smoothed over variants; the seed follows."""
 
 DESCRIPTION = (
     "label",
@@ -68,7 +64,7 @@ def gather(
         if not rows.empty:
             table = table.join(rows.set_index(KEY))
     table.insert(0, "space", space.name)
-    table = table.join(smoothed_trials(space, table)).join(_guesses(space, table))
+    table = table.join(_guesses(space, table))
     for name in PLACE:
         table[name] = good[name].iloc[-1]
     whole: pd.DataFrame = table.reset_index()
@@ -107,29 +103,6 @@ def _guesses(space: Space, table: pd.DataFrame) -> pd.DataFrame:
             guesses[SURROGATE_JOINT] = out_of_fold(np.hstack([rows, ranks]), truth)[0]
     found: pd.DataFrame = pd.DataFrame(guesses, index=table.index)
     return found
-
-
-def smoothed_trials(space: Space, table: pd.DataFrame) -> pd.DataFrame:
-    """What trials say, smoothed over the table's variants as a run smooths its own.
-
-    Args:
-        space: Where they come from.
-        table: Accuracies and relations of the short trainings, and ``config``.
-
-    Returns:
-        A column a seed of the short trainings.
-    """
-    rows = Encoder(space).rows([_config(space, text) for text in table["config"]])
-    prefix = f"{SEARCH}_accuracy_"
-    found = {}
-    for column in (str(name) for name in table if str(name).startswith(prefix)):
-        seed = column.removeprefix(prefix)
-        said = table[column].to_numpy(np.float64, copy=True)
-        learned = (table[f"{SEARCH}_relation_{seed}"] >= RELATION_FOUND).to_numpy()
-        said[learned] = smoothed(rows[learned], said[learned])
-        found[f"{SMOOTHED_ACCURACY}{seed}"] = said
-    columns: pd.DataFrame = pd.DataFrame(found, index=table.index)
-    return columns
 
 
 def _config(space: Space, text: str) -> ModelConfig:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.audit.plan import SEARCH_SEEDS
 from experiments.audit.summary import AMONG_SEEDS, CEILING, GROUPS, STATISTICS, TAU, find
-from search.proxy.statement import SMOOTHED, TRAINED
 
 PAGE, FIGURE = "proxy_audit.md", "proxy_audit.png"
 
-COLUMNS = 2
-"""Spaces side by side in the figure."""
+LABELS, PANEL, ROW, MARGINS = 2.6, 1.9, 0.22, 1.1
+"""Inches of the figure: width of the names and of a space; height of a row, and beside the rows."""
 
 INTRODUCTION = """# How far accuracy proxies can be trusted
 
@@ -26,15 +25,12 @@ MACs, twice as long as a search does, and asks how well each proxy ranks them in
 Intervals are 95 %, of a bootstrap over variants. "At fixed MACs" is Kendall's partial tau; "within
 bins" counts only pairs within the same third of MACs; the regret is how far the best of a proxy's
 five first variants stays behind the best of all, in accuracy. Surrogates are learned from the other
-variants (cross-validated). Smoothed accuracies are those by which a run chooses its finalists:
-alike variants share what they reached. How strongly was settled on the audit of `sepvit`; the other
-spaces had no part in it. The longer training is a proxy itself, on handwritten digits: nothing here
-says how variants rank on ImageNet."""
+variants (cross-validated). The longer training is a proxy itself, on handwritten digits: nothing
+here says how variants rank on ImageNet."""
 
 GLANCE_NOTE = "Kendall's tau with the longer training, of all variants:"
 GLANCE = {
-    "a trial's training": f"{TRAINED}, seed {SEARCH_SEEDS[0]}",
-    "smoothed": f"{TRAINED}, seed {SEARCH_SEEDS[0]}{SMOOTHED}",
+    "a trial's training": f"short training, seed {SEARCH_SEEDS[0]}",
     "supernet": "supernet, log likelihood",
     "surrogate": "surrogate of the encoding",
     "another longer training": CEILING,
@@ -133,34 +129,38 @@ def _noise(part: pd.DataFrame) -> Iterator[str]:
 def draw(summaries: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw Kendall's tau of every proxy with its interval, and of another training, by space."""
     shown = {space: _taus(summary) for space, summary in summaries.items() if not summary.empty}
-    readings = max((len(taus) for taus in shown.values()), default=1)
-    columns = min(COLUMNS, max(1, len(shown)))
-    rows = max(1, math.ceil(len(shown) / columns))
-    size = 1.5 + 4.2 * columns, rows * (1.2 + 0.24 * readings)
+    readings = list(dict.fromkeys(name for taus in shown.values() for name in taus["reading"]))
+    size = LABELS + PANEL * max(1, len(shown)), MARGINS + ROW * max(1, len(readings))
     figure = Figure(figsize=size, layout="constrained")
-    for place, (space, taus) in enumerate(shown.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        y = range(len(taus))[::-1]
-        axes.errorbar(
-            taus["value"],
-            y,
-            xerr=[taus["value"] - taus["low"], taus["high"] - taus["value"]],
-            fmt="o",
-            markersize=4,
-            linewidth=1,
-            color="C0",
-        )
-        axes.set_yticks(list(y), taus["reading"], fontsize=8)
-        ceiling = summaries[space].query("group == 'all' and reading == @CEILING")
-        if not ceiling.empty:
-            axes.axvline(ceiling["value"].iloc[0], color="C3", linewidth=1, label=CEILING)
-            axes.legend(fontsize=8, loc="lower left")
-        axes.axvline(0, color="0.7", linewidth=0.8)
-        axes.set_xlim(-1, 1)
-        axes.set_xticks((-1, -0.5, 0, 0.5, 1))
-        axes.set_xlabel("Kendall's tau with longer training")
+    panels = figure.subplots(1, max(1, len(shown)), sharey=True, squeeze=False)[0]
+    for axes, (space, taus) in zip(panels, shown.items(), strict=False):
+        _draw_panel(axes, taus, readings)
+        every = summaries[space].query("group == 'all' and reading == @CEILING")
+        if not every.empty:
+            axes.axvline(every["value"].iloc[0], color="C3", linewidth=1, label=CEILING)
         axes.set_title(f"{space}, {summaries[space]['n'].iloc[0]} variants", fontsize=9)
+    panels[0].set_yticks(range(len(readings)), readings, fontsize=8)
+    panels[0].set_ylim(len(readings) - 0.5, -0.5)
+    figure.supxlabel("Kendall's tau with longer training, 95 % intervals", fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", fontsize=8)
     return figure
+
+
+def _draw_panel(axes: Axes, taus: pd.DataFrame, readings: Sequence[str]) -> None:
+    """Draw the taus of a space, each in the row of its reading."""
+    axes.errorbar(
+        taus["value"],
+        [readings.index(name) for name in taus["reading"]],
+        xerr=[taus["value"] - taus["low"], taus["high"] - taus["value"]],
+        fmt="o",
+        markersize=4,
+        linewidth=1,
+        color="C0",
+    )
+    axes.axvline(0, color="0.7", linewidth=0.8)
+    axes.set_xlim(-1, 1)
+    axes.set_xticks((-1, -0.5, 0, 0.5, 1), ("-1", "-.5", "0", ".5", "1"), fontsize=8)
 
 
 def _taus(summary: pd.DataFrame) -> pd.DataFrame:

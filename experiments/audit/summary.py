@@ -13,7 +13,6 @@ from experiments.audit.gather import (
     INHERITED,
     REFERENCE,
     SEARCH,
-    SMOOTHED_ACCURACY,
     SURROGATE,
     SURROGATE_JOINT,
     reference_columns,
@@ -29,7 +28,6 @@ from experiments.ranking import (
     spearman,
     top_regret,
 )
-from search.proxy.statement import SMOOTHED, TRAINED
 from search.scores.table import SCORES
 
 GROUPS = ("all", "mixing windows")
@@ -132,11 +130,9 @@ def readings(members: pd.DataFrame) -> dict[str, Reading]:
     for column in _seeds_of(members, f"{SEARCH}_accuracy_"):
         seed = column.rsplit("_", 1)[1]
         seconds = _median(members, f"{SEARCH}_seconds")
-        found[f"{TRAINED}, seed {seed}"] = Reading("training", _values(members, column), seconds)
-    for column in _seeds_of(members, SMOOTHED_ACCURACY):
-        name = f"{TRAINED}, seed {column.rsplit('_', 1)[1]}{SMOOTHED}"
-        seconds = _median(members, f"{SEARCH}_seconds")
-        found[name] = Reading("training", _values(members, column), seconds)
+        found[f"short training, seed {seed}"] = Reading(
+            "training", _values(members, column), seconds
+        )
     for column in INHERITED:
         name = f"supernet, {column.removeprefix('inherited_').replace('_', ' ')}"
         if column in members:

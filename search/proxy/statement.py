@@ -36,9 +36,6 @@ NOT_MEASURED = (
 )
 
 ALL, MIXING = "all", "mixing windows"
-TRAINED, SMOOTHED = "short training", ", smoothed"
-"""How readings of a trial's training begin; of the same, smoothed over variants, how they end."""
-
 TAU = "Kendall's tau"
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
@@ -84,9 +81,6 @@ def _does_not_resolve(summary: Summary) -> str:
         f"{_reference_seeds(summary)} twice as long is {float(row['value']):.2f} "
         f"(95 % interval {float(row['low']):.2f} to {float(row['high']):.2f}, {row['n']} variants)"
     )
-    smoothed = summary.get((ALL, _trained(summary) + SMOOTHED, TAU))
-    if smoothed is not None:
-        said += f", and {float(smoothed['value']):.2f} smoothed, as finalists are chosen"
     ceiling = _ceiling(summary)
     if ceiling is None:
         return f"{said}; how well the longer training agrees with itself has not been measured."
@@ -102,7 +96,7 @@ def _trained(summary: Summary) -> str:
     return next(
         reading
         for _, reading, statistic in summary
-        if statistic == TAU and reading.startswith(TRAINED) and not reading.endswith(SMOOTHED)
+        if statistic == TAU and reading.startswith("short training")
     )
 
 
@@ -133,7 +127,7 @@ def read_summary(space: str) -> Summary:
         for row in _rows()
         if row["space"] == space
     }
-    trained = any(reading.startswith(TRAINED) for _, reading, _ in found)
+    trained = any(reading.startswith("short training") for _, reading, _ in found)
     return found if trained else {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -20,11 +19,8 @@ SCALE_PRIOR = 2**0.5, 3**0.5
 """Mean, less half the log of the dimension, and deviation of the log of a length scale (Hvarfner,
 Hellsten, Nardi, "Vanilla Bayesian optimization performs great in high dimensions", ICML 2024)."""
 
-Prior = tuple[float, float]
-"""Mean and deviation of the logarithm of a parameter."""
-
-NOISE_PRIOR: Prior = math.log(1e-2), 1.0
-"""Of the noise as a share of the variance, where values hardly have any."""
+NOISE_PRIOR = math.log(1e-2), 1.0
+"""Mean and deviation of the log of the noise, as a share of the variance."""
 
 STEPS = 30
 """Iterations of a fit. It begins at the priors' means and need not come to the end."""
@@ -32,13 +28,12 @@ STEPS = 30
 BOUNDS = {"variance": (1e-2, 1e2), "length": (1e-1, 1e3), "noise": (1e-5, 1.0)}
 
 
-def fit_kernel(rows: FloatArray, values: FloatArray, noise: Prior = NOISE_PRIOR) -> Kernel:
+def fit_kernel(rows: FloatArray, values: FloatArray) -> Kernel:
     """Find the scales and the noise that explain values best, given their priors.
 
     Args:
         rows: (n, d), encoded networks.
         values: (n,), standardised.
-        noise: Prior of their noise, as a share of the variance.
 
     Returns:
         A Matern kernel of smoothness 5/2 with a length scale for each feature, and noise.
@@ -46,8 +41,8 @@ def fit_kernel(rows: FloatArray, values: FloatArray, noise: Prior = NOISE_PRIOR)
     dimension = rows.shape[1]
     scales = np.full(dimension, np.exp(_scale_mean(dimension)))
     kernel = ConstantKernel(1.0, BOUNDS["variance"]) * Matern(scales, BOUNDS["length"], nu=2.5)
-    kernel += WhiteKernel(np.exp(noise[0]), BOUNDS["noise"])
-    model = GaussianProcessRegressor(kernel, optimizer=functools.partial(_most_probable, noise))
+    kernel += WhiteKernel(np.exp(NOISE_PRIOR[0]), BOUNDS["noise"])
+    model = GaussianProcessRegressor(kernel, optimizer=_most_probable)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer
         return model.fit(rows, values).kernel_
@@ -58,7 +53,6 @@ def _scale_mean(dimension: int) -> float:
 
 
 def _most_probable(
-    noise: Prior,
     likelihood: Callable[..., tuple[float, FloatArray]],
     start: FloatArray,
     bounds: FloatArray,
@@ -70,7 +64,7 @@ def _most_probable(
     centre = np.zeros_like(start)
     width = np.full_like(start, np.inf)  # of the variance nothing is assumed
     centre[1:-1], width[1:-1] = _scale_mean(len(start) - 2), SCALE_PRIOR[1]
-    centre[-1], width[-1] = noise
+    centre[-1], width[-1] = NOISE_PRIOR
 
     def posterior(parameters: FloatArray) -> tuple[float, FloatArray]:
         value, slope = likelihood(parameters, eval_gradient=True)

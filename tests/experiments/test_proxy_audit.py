@@ -14,12 +14,7 @@ from rich.console import Console
 
 from effvit import ConfigError, ModelConfig, model_cost
 from experiments import proxy_audit
-from experiments.audit.gather import (
-    gather,
-    reference_columns,
-    score_column,
-    smoothed_trials,
-)
+from experiments.audit.gather import gather, reference_columns, score_column
 from experiments.audit.page import draw, page
 from experiments.audit.plan import MAX_MACS, REFERENCE_SEEDS, SEARCH_SEEDS, VARIANTS, plan
 from experiments.audit.summary import (
@@ -40,9 +35,7 @@ from experiments.proxy_audit import Files
 from search.proxy import SEARCH
 from search.proxy.scaling import proxy_config
 from search.scores.table import SCORES
-from search.smoothing import smooth
 from spaces import get_space
-from tests.search.fakes import complete_record
 
 pytestmark = pytest.mark.slow  # networks are trained
 
@@ -174,19 +167,6 @@ def test_surrogates_are_told_of_other_variants_only() -> None:
     assert changed.any()
 
 
-def test_trials_are_smoothed_as_in_a_run() -> None:
-    made = table(0.1)
-    columns = (made["label"], made["search_accuracy_0"], made["macs"])
-    records = [
-        complete_record(number, float(accuracy), int(macs), 5.0, planned()[label])
-        for number, (label, accuracy, macs) in enumerate(zip(*columns, strict=True))
-    ]
-    smooth(records, get_space("sepvit"))
-    expected = [record.accuracy_smoothed for record in records]
-    assert made["search_smoothed_0"].tolist() == pytest.approx(expected)
-    assert np.abs(made["search_smoothed_0"] - made["search_accuracy_0"]).max() > 0.01
-
-
 # --- what it says -------------------------------------------------------------------------------
 
 
@@ -274,13 +254,6 @@ def test_the_committed_table_is_of_the_plan_and_the_scaling_rule_in_use(space: s
         config = made.variants[str(label)]
         assert row["variant_id"] == config.variant_id
         assert row["proxy_params"] == model_cost(proxy_config(config)).params
-
-
-@pytest.mark.parametrize("space", COMMITTED)
-def test_the_committed_smoothed_accuracies_are_those_of_the_committed_trials(space: str) -> None:
-    rows = pd.read_csv(Files(DATA, space).table)
-    again = smoothed_trials(get_space(space), rows)
-    pd.testing.assert_frame_equal(again, rows[list(again)], atol=1e-3)
 
 
 def test_scores_of_the_table_are_known() -> None:

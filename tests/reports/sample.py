@@ -87,7 +87,7 @@ def trial(number: int, **changes: object) -> dict[str, object]:
         "activations": 9_000_000, "peak_activation_mb": 12.5, "latency_ms": 20.0,
         "latency_low_ms": 19.0, "latency_high_ms": 22.0, "latency_ratio": 0.8,
         "latency_noisy": False, "latency_source": "measured", "latency_predicted_ms": "",
-        "accuracy": 0.8, "accuracy_smoothed": 0.79, "relation": 0.7, "recognition": 0.9,
+        "accuracy": 0.8, "relation": 0.7, "recognition": 0.9,
         "relation_found": True, "proxy_resolution": "", "proxy_steps": 300, "proxy_seed": 0,
         "proxy_attempts": 1, "proxy_seconds": 9.5, "hypervolume": 0.5, "front_size": 1,
         "started": "2026-11-21T18:00:00+00:00", "seconds": 12.0,

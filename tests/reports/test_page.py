@@ -105,14 +105,6 @@ def test_charts_are_data_with_readable_hover_texts(page: str) -> None:
     assert any(traces["finalist on the front"]["error_y"]["array"])
 
 
-def test_it_says_what_finalists_are_chosen_by(page: str, tmp_path: Path) -> None:
-    assert "chosen by accuracies smoothed over alike variants" in page
-    older = [sample.trial(0, accuracy_smoothed=""), sample.trial(1)]
-    run = load_run(sample.write_run(tmp_path, older, [sample.finalist(0)]))
-    assert "smoothed" not in hover_texts(run)[0]
-    assert "one seed, smoothed 0.790" in hover_texts(run)[1]
-
-
 def test_the_second_task_is_shown_beside_the_accuracy_and_explained(page: str) -> None:
     assert "Routing is no\n    part of the accuracy" in page
     assert '<button type="button">routing</button>' in page

@@ -81,13 +81,6 @@ def test_only_complete_trials_are_finalists() -> None:
     assert select_finalists([], SCALE, 5) == []
 
 
-def test_a_lucky_training_makes_no_finalist() -> None:
-    steady, lucky = record(0, 0.7, 1e8, 5.0), record(1, 0.8, 1e8, 5.0)
-    assert select_finalists([steady, lucky], SCALE, 1) == [lucky]
-    steady.accuracy_smoothed, lucky.accuracy_smoothed = 0.7, 0.65
-    assert select_finalists([steady, lucky], SCALE, 1) == [steady]
-
-
 def test_published_models_are_compared_even_off_the_front() -> None:
     best, published = record(0, 0.9, 1e7, 1.0), record(1, 0.5, 1e9, 10.0)
     published.published = "sepvit_lite"

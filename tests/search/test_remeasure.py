@@ -49,14 +49,6 @@ def run(
     return by_number
 
 
-def test_the_front_is_that_of_smoothed_accuracies(study: optuna.Study) -> None:
-    meter = Meter(dict.fromkeys(VARIANTS, 19.0))
-    steady, lucky = predicted(0, 0.7, 20.0), predicted(1, 0.8, 20.0)
-    steady.accuracy_smoothed, lucky.accuracy_smoothed = 0.7, 0.65
-    run(study, [steady, lucky], meter)
-    assert meter.measured == [VARIANTS[0]]
-
-
 def test_the_front_is_measured_and_the_rest_is_not(study: optuna.Study) -> None:
     meter = Meter(dict.fromkeys(VARIANTS, 21.0))
     records = run(study, [predicted(0, 0.8, 20.0), predicted(1, 0.7, 30.0)], meter)
