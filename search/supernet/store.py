@@ -28,8 +28,8 @@ class Identity:
 
     Attributes:
         space: Name of the space, its resolution and the values of its axes.
-        variants: Digest of the scaled variants that shape the weights: it changes with the rule
-            that scales them.
+        variants: Digest of the scaled variants from which the widest are found: it changes with the
+            rule that scales them.
         recipe: How it is trained.
         seed: Of initial values, draws and canvases.
         max_macs: Budget of the variants that are trained.
@@ -46,7 +46,7 @@ class Identity:
         cls, space: Space, paths: Paths, recipe: ProxyRecipe, seed: int, max_macs: float | None
     ) -> Identity:
         """Say what the supernet of a space follows from."""
-        scaled = [proxy_config(paths.smallest), proxy_config(paths.largest), *paths.shaping]
+        scaled = map(proxy_config, (paths.smallest, paths.largest, *paths.start))
         digest = hashlib.sha256("\n".join(config.to_json() for config in scaled).encode())
         axes = {axis.name: list(axis.values) for axis in space.axes}
         return cls(

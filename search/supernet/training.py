@@ -15,6 +15,7 @@ weights are to hold.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections import deque
@@ -34,7 +35,7 @@ from search.proxy.feed import as_input, batches
 from search.proxy.scaling import proxy_config
 from search.proxy.training import BETAS, CLIP, losses, torch_threads
 from search.supernet.sampling import BalancedSampler, largest, smallest
-from search.supernet.weights import SharedWeights, skeleton
+from search.supernet.weights import SharedWeights, shares, skeleton
 from spaces.space import Space
 
 RECIPE = ProxyRecipe(
@@ -62,7 +63,7 @@ FOUND_STEPS, FOUND_LOSS = 20, 0.2
 is 0.69."""
 
 WIDEST_OF = 8
-"""Variants of the pool which, with the extremes and the published, say how wide tensors are."""
+"""Variants of the pool from which the widest are looked for, beside extremes and published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +73,20 @@ class Paths:
     Attributes:
         smallest, largest: By MACs, of those that keep the budget and whose cells meet.
         sampler: Draws the others, whose cells meet.
-        shaping: Scaled variants as wide as any of the space.
+        space: Where they come from.
+        start: Variants from which the widest are looked for.
     """
 
     smallest: ModelConfig
     largest: ModelConfig
     sampler: BalancedSampler
-    shaping: tuple[ModelConfig, ...]
+    space: Space
+    start: tuple[ModelConfig, ...]
+
+    @functools.cached_property
+    def shaping(self) -> tuple[ModelConfig, ...]:
+        """Scaled variants as wide as any of the space; finding them takes seconds."""
+        return tuple(widest(self.space, self.start))
 
     @classmethod
     def of(cls, space: Space, seed: int, max_macs: float | None = None) -> Paths:
@@ -92,12 +100,12 @@ class Paths:
         sampler = BalancedSampler(space, seed, max_macs=max_macs, learn=True)
         pool = sampler.pool
         low, high = smallest(pool, space), largest(pool, space)
-        shaping = [low, high, *space.published().values(), *pool[:WIDEST_OF]]
         return cls(
             smallest=low,
             largest=high if sampler.fits(high) else max(pool, key=lambda c: model_cost(c).macs),
             sampler=sampler,
-            shaping=tuple(proxy_config(config) for config in shaping),
+            space=space,
+            start=(high, low, *space.published().values(), *pool[:WIDEST_OF]),
         )
 
     def steps(self) -> Iterator[tuple[ModelConfig, ...]]:
@@ -106,6 +114,38 @@ class Paths:
         drawn = iter(self.sampler)
         while True:
             yield (next(ends), *itertools.islice(drawn, PATHS - 1))
+
+
+def widest(space: Space, start: Sequence[ModelConfig]) -> list[ModelConfig]:
+    """Find scaled variants that together are as wide, in every axis of a tensor, as any.
+
+    The one with the most MACs is not: a stage without attention has tensors that one with it lacks,
+    and maps of wide heads are rounded up to them. So neighbours are looked at as well, of the first
+    variant and of each that is wider somewhere than all before.
+
+    Args:
+        space: The space.
+        start: Variants to begin with.
+    """
+    extents: dict[str, int] = {}
+    found = []
+    waiting = deque((config, place == 0) for place, config in enumerate(start))
+    seen = set(start)
+    while waiting:
+        config, climbs = waiting.popleft()
+        scaled = proxy_config(config)
+        own = [axis for entry in shares(scaled).values() for axis in entry.axes]
+        wider = [axis for axis in own if axis.extent > extents.get(axis.group, 0)]
+        climbs |= any(axis.group in extents for axis in wider)
+        if wider:
+            found.append(scaled)
+            for axis in wider:
+                extents[axis.group] = max(axis.extent, extents.get(axis.group, 0))
+        if climbs:
+            near = [other for other in space.neighbours(config) if other not in seen]
+            seen.update(near)
+            waiting += [(other, False) for other in near]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

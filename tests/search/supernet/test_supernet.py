@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from effvit.config import ConfigError
+from effvit.config import ConfigError, ModelConfig
 from search.proxy import ProxyRecipe
 from search.proxy.feed import validation_canvases
 from search.proxy.scaling import proxy_config
@@ -25,8 +26,10 @@ from search.supernet.training import (
     Trained,
     _Beginning,
     train_supernet,
+    widest,
 )
 from search.supernet.weights import SharedWeights
+from spaces.efficientvit import EfficientViTSpace
 from spaces.sepvit import SepViTSpace
 
 pytestmark = pytest.mark.slow  # networks are trained
@@ -84,6 +87,33 @@ def test_every_tensor_gets_a_gradient_from_some_variant() -> None:
     assert trained().keys == shared.keys()
     # AdamW leaves a tensor without a gradient as it is.
     assert all(not torch.equal(tensor, start.tensors[key]) for key, tensor in shared.items())
+
+
+def test_the_weights_are_as_wide_as_any_variant() -> None:
+    """Not as the one with the most MACs: maps are rounded up to whole heads, some do not attend."""
+    values: dict[str, list[int | str]] = {
+        "width_stem": [8],
+        **{f"width_{stage}": [width] for stage, width in enumerate((24, 40, 80, 160), start=1)},
+        "depth_stem": [1],
+        **{f"depth_{stage}": [1] for stage in range(1, 5)},
+        "kind_1": ["mbconv"],
+        **{f"kind_{stage}": ["mbconv", "attention"] for stage in range(2, 5)},
+        "head_width": [8, 16, 32],
+        "scales": ["5x5"],
+        "expand_ratio": [2, 6],
+        "classifier": ["1024+1280"],
+    }
+    small = EfficientViTSpace(224, values)
+    start = Paths.of(small, seed=0).start
+    every = [proxy_config(small.unrank(number)) for number in range(small.size())]
+    needed = sliced_extents(every)
+    assert sliced_extents([proxy_config(start[0])]) != needed
+    assert sliced_extents(widest(small, start[:1])) == needed
+
+
+def sliced_extents(variants: Sequence[ModelConfig]) -> dict[str, int]:
+    extents = SharedWeights(variants, seed=0).extents
+    return {group: size for group, size in extents.items() if not group.isdigit()}
 
 
 def test_each_step_has_an_extreme_in_turn() -> None:
