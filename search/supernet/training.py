@@ -35,7 +35,7 @@ from search.proxy.feed import as_input, batches
 from search.proxy.scaling import proxy_config
 from search.proxy.training import BETAS, CLIP, losses, torch_threads
 from search.supernet.sampling import BalancedSampler, largest, smallest
-from search.supernet.weights import SharedWeights, shares, skeleton
+from search.supernet.weights import SharedWeights, skeleton, widen
 from spaces.space import Space
 
 RECIPE = ProxyRecipe(
@@ -105,7 +105,7 @@ class Paths:
             largest=high if sampler.fits(high) else max(pool, key=lambda c: model_cost(c).macs),
             sampler=sampler,
             space=space,
-            start=(high, low, *space.published().values(), *pool[:WIDEST_OF]),
+            start=(low, high, *space.published().values(), *pool[:WIDEST_OF]),
         )
 
     def steps(self) -> Iterator[tuple[ModelConfig, ...]]:
@@ -120,31 +120,28 @@ def widest(space: Space, start: Sequence[ModelConfig]) -> list[ModelConfig]:
     """Find scaled variants that together are as wide, in every axis of a tensor, as any.
 
     The one with the most MACs is not: a stage without attention has tensors that one with it lacks,
-    and maps of wide heads are rounded up to them. So neighbours are looked at as well, of the first
-    variant and of each that is wider somewhere than all before.
+    and maps of wide heads are rounded up to them. So its neighbours are looked at as well, and
+    those of each variant that is wider somewhere than all before.
 
     Args:
         space: The space.
         start: Variants to begin with.
     """
+    top = max(start, key=lambda config: model_cost(config).macs)
     extents: dict[str, int] = {}
     found = []
-    waiting = deque((config, place == 0) for place, config in enumerate(start))
-    seen = set(start)
+    waiting = deque(dict.fromkeys((top, *start)))
+    seen = set(waiting)
     while waiting:
-        config, climbs = waiting.popleft()
+        config = waiting.popleft()
         scaled = proxy_config(config)
-        own = [axis for entry in shares(scaled).values() for axis in entry.axes]
-        wider = [axis for axis in own if axis.extent > extents.get(axis.group, 0)]
-        climbs |= any(axis.group in extents for axis in wider)
-        if wider:
+        before = widen(extents, scaled)
+        if before:
             found.append(scaled)
-            for axis in wider:
-                extents[axis.group] = max(axis.extent, extents.get(axis.group, 0))
-        if climbs:
+        if config == top or any(before.values()):
             near = [other for other in space.neighbours(config) if other not in seen]
             seen.update(near)
-            waiting += [(other, False) for other in near]
+            waiting += near
     return found
 
 

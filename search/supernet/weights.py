@@ -40,10 +40,7 @@ class SharedWeights:
         self.extents: dict[str, int] = {}
         self.tensors: dict[str, nn.Parameter] = {}
         for config in variants:
-            for entry in shares(config).values():
-                for axis in entry.axes:
-                    known = self.extents.get(axis.group, 0)
-                    self.extents[axis.group] = max(known, axis.extent)
+            widen(self.extents, config)
 
     @classmethod
     def restored(
@@ -160,6 +157,22 @@ def skeleton(config: ModelConfig) -> ProxyNetwork:
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return network.train()
+
+
+def widen(extents: dict[str, int], config: ModelConfig) -> dict[str, int]:
+    """Make the extents of groups of axes as wide as a scaled variant needs.
+
+    Returns:
+        What the extents of those groups were that have become wider; 0 of new ones.
+    """
+    before: dict[str, int] = {}
+    for entry in shares(config).values():
+        for axis in entry.axes:
+            known = extents.get(axis.group, 0)
+            if axis.extent > known:
+                before.setdefault(axis.group, known)
+                extents[axis.group] = axis.extent
+    return before
 
 
 @functools.lru_cache(maxsize=SKELETONS)

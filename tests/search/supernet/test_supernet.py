@@ -104,11 +104,11 @@ def test_the_weights_are_as_wide_as_any_variant() -> None:
         "classifier": ["1024+1280"],
     }
     small = EfficientViTSpace(224, values)
-    start = Paths.of(small, seed=0).start
+    largest = Paths.of(small, seed=0).largest
     every = [proxy_config(small.unrank(number)) for number in range(small.size())]
     needed = sliced_extents(every)
-    assert sliced_extents([proxy_config(start[0])]) != needed
-    assert sliced_extents(widest(small, start[:1])) == needed
+    assert sliced_extents([proxy_config(largest)]) != needed
+    assert sliced_extents(widest(small, [largest])) == needed
 
 
 def sliced_extents(variants: Sequence[ModelConfig]) -> dict[str, int]:
