@@ -65,6 +65,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "How well does each accuracy proxy rank variants of a space as longer training does?",
         "experiments.proxy_audit:run",
     ),
+    "proxy_tasks": Experiment(
+        "Which changes of a network does each of the proxy's tasks see, and which none?",
+        "experiments.proxy_tasks:run",
+    ),
     "score_health": Experiment(
         "Is every zero-cost score a finite number for every variant, and what does it cost?",
         "experiments.score_health:run",

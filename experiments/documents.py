@@ -19,6 +19,7 @@ from experiments import (
     fidelity_benchmark,
     fidelity_page,
     latency_page,
+    proxy_tasks_page,
     sampler_benchmark_findings,
     sampler_benchmark_page,
     tradeoff_curves,
@@ -82,6 +83,8 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         pages[fidelity_page.PAGE] = functools.partial(of_fidelities, folder)
     if (folder / vit_bench.RESULT).exists():
         pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
+    if (folder / proxy_tasks_page.RAW).exists():
+        pages[proxy_tasks_page.PAGE] = functools.partial(of_proxy_tasks, folder)
     audits = {space: Files(folder, space).table for space in VARIANTS}
     kept = {space: path for space, path in audits.items() if path.exists()}
     if kept:
@@ -128,6 +131,13 @@ def of_vit_bench(folder: Path) -> Document:
     """The page of the external benchmark."""
     table = vit_bench.read(folder / vit_bench.RESULT)
     return Document(vit_bench.page(table), {vit_bench.FIGURE: vit_bench.draw(table)})
+
+
+def of_proxy_tasks(folder: Path) -> Document:
+    """The page about the proxy's tasks."""
+    rows = pd.read_csv(folder / proxy_tasks_page.RAW)
+    images = {proxy_tasks_page.FIGURE: proxy_tasks_page.draw(rows)}
+    return Document(proxy_tasks_page.page(rows), images)
 
 
 def of_fidelities(folder: Path) -> Document:

@@ -28,6 +28,7 @@ from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult, evaluate
 from search.proxy.evaluation import evaluate_test
 from search.proxy.network import ProxyNetwork
 from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
+from search.proxy.transfer import TransferRecipe, TransferResult, evaluate_transfer
 from search.rungs import train_to_rung
 from search.train.recipe import Recipe
 
@@ -57,7 +58,7 @@ class TrainingTask:
     """
 
     config: ModelConfig
-    how: TrainingRecipe | RoutingRecipe
+    how: TrainingRecipe | RoutingRecipe | TransferRecipe
     seed: int
     final: bool = False
     rung: int | None = None
@@ -207,6 +208,18 @@ def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:
     if not isinstance(recipe, RoutingRecipe):
         raise TypeError(f"recipe {recipe.name} is not of the second task")
     return as_outcome(lambda: evaluate_routing(task.config, recipe, task.seed))
+
+
+def run_transfer_task(task: TrainingTask) -> TransferResult | TrainingFailure:
+    """Train on all of the proxy's tasks, after its first one, in this process.
+
+    Raises:
+        TypeError: It is to be trained on something else.
+    """
+    recipe = task.how
+    if not isinstance(recipe, TransferRecipe):
+        raise TypeError(f"recipe {recipe.name} is not of the further tasks")
+    return as_outcome(lambda: evaluate_transfer(task.config, recipe, task.seed))
 
 
 def _second_task(network: ProxyNetwork, task: TrainingTask) -> float | None:

@@ -1,0 +1,266 @@
+"""Two further tasks of the proxy: where the cue is, and what texture a cell has.
+
+A variant is trained on the cue task as a trial is (:mod:`search.proxy.evaluation`), gets fresh
+readings, and is trained on. What it learned may help or be in the way, as with a pre-trained
+backbone; what is measured is how far it comes within the budget.
+
+- *Localisation*: every cell tells how many rows and columns away the cue lies. Like the relation it
+  asks cells to hear from afar, but for a place instead of one bit.
+- *Texture*: every cell tells which grating it shows (:mod:`search.proxy.textures`). No cell needs
+  another.
+
+The accuracy of a search is that of the cue task alone: these two are reported beside it, by
+``python -m experiments.run proxy_tasks``, which says what each task sees of a network.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from effvit.config import ConfigError, ModelConfig
+from search.proxy.digits import CELLS, GRID, IGNORED, Split, canvases
+from search.proxy.evaluation import ProxyResult, train_and_measure
+from search.proxy.feed import as_input
+from search.proxy.network import ProxyNetwork, draw
+from search.proxy.recipe import trapezoid
+from search.proxy.routing import ROUTING, RoutingRecipe, go_on
+from search.proxy.textures import CLASSES as TEXTURES
+from search.proxy.textures import textures
+from search.proxy.training import BETAS, CLIP, ProxyFailed, memory_errors, torch_threads
+
+_SEEDS = 2_000_003  # canvases of these tasks are none of the other tasks' of any usual seed
+_VALIDATION_SEED = 1
+_EVALUATION_BATCH = 50
+_OFFSETS = 2 * GRID - 1  # from five rows above to five below
+
+
+class TransferTask(enum.Enum):
+    """A task that is learned after the cue task."""
+
+    LOCALISATION = "localisation"
+    TEXTURE = "texture"
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Canvases with questions about each cell.
+
+    Attributes:
+        images: (n, 96, 96, 3) intensities from 0 to 255.
+        answers: (n, 36, questions), each from 0 to ``choices - 1``; ``IGNORED`` is not scored.
+        choices: How many answers each question has.
+    """
+
+    images: NDArray[np.uint8]
+    answers: NDArray[np.int64]
+    choices: int
+
+
+def examples(task: TransferTask, split: Split, count: int, seed: int) -> Examples:
+    """Compose canvases of a task; the same seed gives the same, bit for bit."""
+    if task is TransferTask.TEXTURE:
+        images, classes = textures(split, count, seed)
+        return Examples(images, classes[..., None], TEXTURES)
+    part = canvases(split, count, seed)
+    return Examples(part.images, _offsets(part.targets), _OFFSETS)
+
+
+def _offsets(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows and columns from each cell to the cue's first cell, counted from 0, (n, 36, 2)."""
+    cue = targets == IGNORED
+    first = cue.argmax(1)
+    rows, columns = (place[:, None] for place in np.divmod(first, GRID))
+    down, across = np.divmod(np.arange(CELLS), GRID)
+    offsets = np.stack([rows - down, columns - across], axis=-1) + GRID - 1
+    offsets[cue] = IGNORED
+    return offsets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferRecipe:
+    """How a variant is trained on further tasks, each from where the cue task ended.
+
+    Attributes:
+        name: Name in records.
+        routing: How it is trained on the cue task before, and on the routing task beside these.
+        steps: Optimiser steps on each task.
+        batch: Canvases a step.
+        learning_rate: Peak of AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
+        warm_up, warm_down: Shares of the steps in which the learning rate rises and falls.
+        label_smoothing: Of every answer.
+        evaluation_canvases: Canvases measured on.
+    """
+
+    name: str = "transfer"
+    routing: RoutingRecipe = ROUTING
+    steps: int = 60
+    batch: int = 8
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.08
+    warm_down: float = 0.4
+    label_smoothing: float = 0.1
+    evaluation_canvases: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "evaluation_canvases"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step (0 to ``steps - 1``)."""
+        progress = (step + 0.5) / self.steps
+        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
+
+
+TRANSFER = TransferRecipe()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferResult:
+    """What a variant learned of all tasks.
+
+    Attributes:
+        cue: Of the cue task, before the others.
+        routing: See :class:`search.proxy.routing.RoutingResult`.
+        localisation: Share of cells with both the right row and column of the cue.
+        texture: Share of cells with the right texture; chance is 0.1.
+        recipe: Name of the recipe.
+        seconds: Wall time of everything. Not compared.
+    """
+
+    cue: ProxyResult
+    routing: float
+    localisation: float
+    texture: float
+    recipe: str
+    seconds: float = dataclasses.field(compare=False)
+
+
+def evaluate_transfer(
+    config: ModelConfig, recipe: TransferRecipe = TRANSFER, seed: int = 0, *, threads: int = 1
+) -> TransferResult:
+    """Train a variant on the cue task, then from there on each other task, and measure it.
+
+    The same arguments give the same result, bit for bit, on one machine.
+
+    Args:
+        config: The variant at its design resolution, scaled as the proxy scales it.
+        recipe: How to train.
+        seed: Of initial values and of canvases.
+        threads: CPU threads.
+
+    Raises:
+        ConfigError: The variant's family has no scaling rule, or a scaled value breaks a rule.
+        ProxyFailed: The loss is no finite number, or memory does not suffice.
+    """
+    started = time.perf_counter()
+    cue, network = train_and_measure(config, recipe.routing.cue, seed, threads)
+    routed = go_on(copy.deepcopy(network), recipe.routing, seed, threads=threads)
+    with torch_threads(threads), memory_errors():
+        localisation, texture = (
+            transfer(copy.deepcopy(network), task, recipe, seed)
+            for task in (TransferTask.LOCALISATION, TransferTask.TEXTURE)
+        )
+    return TransferResult(
+        cue=cue,
+        routing=routed.relation,
+        localisation=localisation,
+        texture=texture,
+        recipe=recipe.name,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def transfer(network: ProxyNetwork, task: TransferTask, recipe: TransferRecipe, seed: int) -> float:
+    """Train a network on a further task; return the share of validation cells it gets right.
+
+    Args:
+        network: From the cue task; it is changed.
+        task: The task.
+        recipe: How to train.
+        seed: Of the readings' initial values and of canvases.
+
+    Raises:
+        ProxyFailed: The loss is no finite number.
+    """
+    part = examples(task, Split.TRAIN, recipe.steps * recipe.batch, _SEEDS + seed)
+    measured_on = examples(task, Split.VALIDATION, recipe.evaluation_canvases, _VALIDATION_SEED)
+    replace_readings(network, part.answers.shape[-1] * part.choices, seed)
+    _train(network, part, recipe)
+    return _share_right(network, measured_on)
+
+
+def replace_readings(network: ProxyNetwork, outputs: int, seed: int) -> None:
+    """Give a network's head fresh readings, of another number of outputs."""
+    network.readings = nn.ModuleList(
+        nn.Linear(reading.in_features, outputs)
+        for reading in network.readings
+        if isinstance(reading, nn.Linear)
+    )
+    for name, tensor in network.readings.named_parameters():
+        if tensor.ndim > 1:
+            draw(f"{name} {outputs}", tensor, seed)
+        else:
+            nn.init.zeros_(tensor)
+
+
+def _train(network: ProxyNetwork, part: Examples, recipe: TransferRecipe) -> None:
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        betas=BETAS,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    network.train()
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(step)
+        chosen = slice(step * recipe.batch, (step + 1) * recipe.batch)
+        loss = F.cross_entropy(
+            _answer_logits(network, part, chosen).flatten(0, -2),
+            torch.from_numpy(part.answers[chosen]).flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=recipe.label_smoothing,
+        )
+        if not math.isfinite(loss.item()):
+            raise ProxyFailed(f"loss is {loss.item()} at step {step} of {recipe.steps}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        optimizer.step()
+
+
+def _answer_logits(network: ProxyNetwork, of: Examples, chosen: slice) -> Tensor:
+    """(canvases, 36, questions, choices)."""
+    logits: Tensor = network(as_input(of.images[chosen])).unflatten(-1, (-1, of.choices))
+    return logits
+
+
+@torch.inference_mode()
+def _share_right(network: ProxyNetwork, of: Examples) -> float:
+    """Share of scored cells all of whose questions are answered rightly."""
+    network.eval()
+    starts = range(0, len(of.images), _EVALUATION_BATCH)
+    chosen = [slice(start, start + _EVALUATION_BATCH) for start in starts]
+    given = torch.cat([_answer_logits(network, of, part).argmax(-1) for part in chosen])
+    answers = torch.from_numpy(of.answers)
+    scored = (answers != IGNORED).all(-1)
+    return float((given == answers).all(-1)[scored].double().mean())
