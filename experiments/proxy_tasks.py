@@ -44,10 +44,18 @@ UNGROUPED = ((7,),) * 4
 
 
 def networks() -> dict[str, ModelConfig]:
-    """What is trained, by label: SepViT-Lite and what differs from it in one thing."""
+    """What is trained, by label: SepViT-Lite and what differs from it in one thing, or two.
+
+    Window attention with nothing else that mixes windows is two things away: grouped windows mix
+    them as well.
+    """
     return {
         "SepViT-Lite": BASE,
-        "window attention alone": BASE.replace(window_representation="none"),
+        "window attention alone": BASE.replace(windows=UNGROUPED, window_representation="none"),
+        "token fixed to zero, no grouped windows": BASE.replace(
+            windows=UNGROUPED, window_representation="zero"
+        ),
+        "no attention among windows": BASE.replace(window_representation="none"),
         "average pooling": BASE.replace(window_representation="average"),
         "token fixed to zero": BASE.replace(window_representation="zero"),
         "no grouped windows": BASE.replace(windows=UNGROUPED),

@@ -47,7 +47,16 @@ class Change(NamedTuple):
 
 
 CHANGES = (
-    Change("attention among windows, fixed token", "window attention alone", "token fixed to zero"),
+    Change(
+        "attention among windows",
+        "window attention alone",
+        "token fixed to zero, no grouped windows",
+    ),
+    Change(
+        "attention among windows, beside grouped windows",
+        "no attention among windows",
+        "token fixed to zero",
+    ),
     Change("fixed token instead of pooling", "average pooling", "token fixed to zero"),
     Change("learned token instead of a fixed one", "token fixed to zero", BASE),
     Change("grouped windows", "no grouped windows", BASE),
