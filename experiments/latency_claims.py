@@ -96,7 +96,7 @@ class Task:
 
 
 def tasks(quick: bool) -> list[Task]:
-    """All rows wanted: back end by back end, small batches first."""
+    """All rows wanted: what a paper claims before the figure's, then small batches first."""
     found = [
         Task(comparison, execution, batch, device)
         for device, execution in executions(quick)
@@ -105,8 +105,9 @@ def tasks(quick: bool) -> list[Task]:
         if batch in comparison.batches and (comparison.quick or not quick)
         if device != "cpu" or execution.backend == "eager" or batch not in ONLY_EAGER
     ]
-    small = [task for task in found if task.batch == 1]
-    return small if quick else small + [task for task in found if task.batch != 1]
+    if quick:
+        return [task for task in found if task.batch == 1]
+    return sorted(found, key=lambda task: (task.comparison.group == FRONT, task.batch))
 
 
 def executions(quick: bool) -> list[tuple[str, Execution]]:

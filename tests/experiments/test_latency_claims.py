@@ -251,6 +251,12 @@ def test_the_small_version_touches_every_kind_of_claim(wanted: list[Task]) -> No
     assert len(wanted) < len(tasks(quick=False)) / 4
 
 
+def test_claims_are_measured_before_what_the_figure_alone_needs() -> None:
+    order = [(task.comparison.group == FRONT, task.batch) for task in tasks(quick=False)]
+    assert order == sorted(order)
+    assert {(False, 1), (False, 16), (True, 1)} <= set(order)
+
+
 def test_a_stopped_run_goes_on(wanted: list[Task], tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     first, second = FakeMeter(), FakeMeter()
