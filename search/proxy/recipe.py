@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 from effvit.config import ConfigError
 
 
+class Schedule(Protocol):
+    """Steps, and how the learning rate goes over them; see :class:`ProxyRecipe`."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+
+    @property
+    def warm_up(self) -> float:
+        """Share of the steps in which it rises."""
+
+    @property
+    def warm_down(self) -> float:
+        """Share of the steps in which it falls."""
+
+
+class Scheduled:
+    """A recipe with a schedule."""
+
+    def rate(self: Schedule, step: int) -> float:
+        """Learning rate of a step (0 to ``steps - 1``)."""
+        progress = (step + 0.5) / self.steps
+        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProxyRecipe:
+class ProxyRecipe(Scheduled):
     """How the proxy trains and measures.
 
     Attributes:
@@ -57,11 +86,6 @@ class ProxyRecipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (0 to ``steps - 1``)."""
-        progress = (step + 0.5) / self.steps
-        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
 
 
 def trapezoid(progress: float, warm_up: float, warm_down: float) -> float:

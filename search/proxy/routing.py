@@ -20,23 +20,22 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 
 from effvit.config import ConfigError, ModelConfig
 from search.proxy.digits import Canvases, Split, Task, canvases
 from search.proxy.evaluation import train_and_measure
 from search.proxy.feed import validation_canvases
 from search.proxy.network import ProxyNetwork
-from search.proxy.recipe import SEARCH, ProxyRecipe, trapezoid
+from search.proxy.recipe import SEARCH, ProxyRecipe, Scheduled
 from search.proxy.scores import Scores, measure
-from search.proxy.training import BETAS, memory_errors, take_step, torch_threads
+from search.proxy.training import adamw, memory_errors, take_step, torch_threads
 
 _SEEDS = 1_000_003  # canvases of this task are none of the cue task's of any usual seed
 _VALIDATION_SEED = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RoutingRecipe:
+class RoutingRecipe(Scheduled):
     """How a variant is trained on the halves task, and measured.
 
     Attributes:
@@ -88,11 +87,6 @@ class RoutingRecipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (0 to ``steps - 1``)."""
-        progress = (step + 0.5) / self.steps
-        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
 
 
 ROUTING = RoutingRecipe()
@@ -193,13 +187,7 @@ def _train_on(network: ProxyNetwork, recipe: RoutingRecipe, seed: int) -> None:
     Raises:
         ProxyFailed: The loss is no finite number.
     """
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        betas=BETAS,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    optimizer = adamw(network, recipe)
     part = _training(recipe, seed)
     halves = recipe.batch - recipe.kept
     first_kept = halves * recipe.steps

@@ -63,13 +63,7 @@ class Training:
         self.step = 0
         self.network = ProxyNetwork(config)
         initialise(self.network, seed)
-        self._optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=recipe.learning_rate,
-            betas=BETAS,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self._optimizer = adamw(self.network, recipe)
         if paused is not None:
             self.step = int(paused["step"])
             self.network.load_state_dict(paused["network"])
@@ -152,13 +146,54 @@ def take_step(
     Raises:
         ProxyFailed: The loss is no finite number.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     logits = network(as_input(part.images[chosen])).flatten(0, 1)
     relation, recognition = losses(logits, part, chosen, weights.label_smoothing)
     loss = relation + weights.recognition_weight * recognition
+    descend(network, optimizer, rate, loss, place)
+
+
+class Decayed(Protocol):
+    """What a recipe says about the optimiser, besides its schedule."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of AdamW, before the first step sets its own."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
+
+
+def adamw(network: nn.Module, recipe: Decayed) -> torch.optim.AdamW:
+    """Make the optimiser of a network's parameters, which all of the proxy's tasks have."""
+    return torch.optim.AdamW(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        betas=BETAS,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def descend(
+    network: nn.Module, optimizer: torch.optim.Optimizer, rate: float, loss: Tensor, place: str
+) -> None:
+    """Go one step down a loss, with clipped gradients.
+
+    Args:
+        network: What is trained.
+        optimizer: Of all its parameters.
+        rate: Learning rate.
+        loss: A scalar.
+        place: Which step it is, for the error.
+
+    Raises:
+        ProxyFailed: The loss is no finite number.
+    """
     if not math.isfinite(loss.item()):
         raise ProxyFailed(f"loss is {loss.item()} at step {place}")
+    for group in optimizer.param_groups:
+        group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
-import math
 import time
 from typing import Any
 
@@ -33,11 +32,11 @@ from search.proxy.digits import CELLS, GRID, IGNORED, Split, canvases
 from search.proxy.evaluation import ProxyResult, train_and_measure
 from search.proxy.feed import as_input
 from search.proxy.network import ProxyNetwork, draw
-from search.proxy.recipe import trapezoid
+from search.proxy.recipe import Scheduled
 from search.proxy.routing import ROUTING, RoutingRecipe, go_on
 from search.proxy.textures import CLASSES as TEXTURES
 from search.proxy.textures import textures
-from search.proxy.training import BETAS, CLIP, ProxyFailed, memory_errors, torch_threads
+from search.proxy.training import adamw, descend, memory_errors, torch_threads
 
 _SEEDS = 2_000_003  # canvases of these tasks are none of the other tasks' of any usual seed
 _VALIDATION_SEED = 1
@@ -88,7 +87,7 @@ def _offsets(targets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransferRecipe:
+class TransferRecipe(Scheduled):
     """How a variant is trained on further tasks, each from where the cue task ended.
 
     Attributes:
@@ -122,11 +121,6 @@ class TransferRecipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (0 to ``steps - 1``)."""
-        progress = (step + 0.5) / self.steps
-        return self.learning_rate * trapezoid(progress, self.warm_up, self.warm_down)
 
 
 TRANSFER = TransferRecipe()
@@ -222,17 +216,9 @@ def replace_readings(network: ProxyNetwork, outputs: int, seed: int) -> None:
 
 
 def _train(network: ProxyNetwork, part: Examples, recipe: TransferRecipe) -> None:
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        betas=BETAS,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    optimizer = adamw(network, recipe)
     network.train()
     for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(step)
         chosen = slice(step * recipe.batch, (step + 1) * recipe.batch)
         loss = F.cross_entropy(
             _answer_logits(network, part, chosen).flatten(0, -2),
@@ -240,12 +226,7 @@ def _train(network: ProxyNetwork, part: Examples, recipe: TransferRecipe) -> Non
             ignore_index=IGNORED,
             label_smoothing=recipe.label_smoothing,
         )
-        if not math.isfinite(loss.item()):
-            raise ProxyFailed(f"loss is {loss.item()} at step {step} of {recipe.steps}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-        optimizer.step()
+        descend(network, optimizer, recipe.rate(step), loss, f"{step} of {recipe.steps}")
 
 
 def _answer_logits(network: ProxyNetwork, of: Examples, chosen: slice) -> Tensor:
