@@ -230,14 +230,19 @@ class BlocksAlone(nn.Module):
 
 
 def _blocks_alone(network: nn.Module, subject: Blocks, images: Tensor) -> tuple[nn.Module, Tensor]:
-    """Take blocks out of a network, with the map that the first of them gets there."""
+    """Take blocks out of a network, with the map that the first of them gets there.
+
+    A network may run many images in pieces: each block is called once a piece, and the map is that
+    of all pieces.
+    """
     blocks = [network.get_submodule(name) for name in subject.modules()]
-    calls: list[tuple[Any, ...]] = []
+    calls: dict[nn.Module, list[tuple[Any, ...]]] = {block: [] for block in blocks}
     hooks = [
-        block.register_forward_pre_hook(lambda _block, given: calls.append(given))
+        block.register_forward_pre_hook(lambda called, given: calls[called].append(given))
         for block in blocks
     ]
     network(images)
     for hook in hooks:
         hook.remove()
-    return BlocksAlone(blocks, [given[1:] for given in calls]).eval(), calls[0][0].clone()
+    whole = torch.cat([given[0] for given in calls[blocks[0]]])
+    return BlocksAlone(blocks, [given[0][1:] for given in calls.values()]).eval(), whole

@@ -193,6 +193,7 @@ def _how(rows: pd.DataFrame) -> str:
 # --- the figure ---------------------------------------------------------------------------------
 
 PANELS_ACROSS = 3
+READING = "difference with its 95 % interval; diamonds: significant after Holm's correction"
 PANEL_WIDTH, LABELS_WIDTH, LINE_HEIGHT, MARGINS = 2.0, 2.4, 0.22, 0.75
 """Inches."""
 
@@ -213,6 +214,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         for axes, (task, name) in zip(grid.flat, TASKS.items(), strict=False):
             axes.set_title(name, loc="left", fontsize=9, color=INK)
             _panel(axes, names[::-1], found[task])
+        figure.supxlabel(READING, fontsize=8, color=INK)
     return figure
 
 
@@ -228,5 +230,6 @@ def _panel(axes: Axes, names: list[str], found: Mapping[str, Difference]) -> Non
         axes.plot(pair.value, place, marker, color=colour, markersize=4)
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.tick_params(colors=MUTED, labelcolor=INK)
+    axes.tick_params(axis="x", labelsize=8)
     axes.locator_params(axis="x", nbins=4)
     axes.set_ylim(-0.7, len(names) - 0.3)

@@ -18,6 +18,7 @@ from effvit.designs.attention.full import FullAttention
 from effvit.designs.sepvit import VARIANTS
 from effvit.designs.swin import VARIANTS as SWIN
 from effvit.designs.twins import VARIANTS as TWINS
+from effvit.networks import backbone
 from experiments.ablation.subjects import Blocks, Network, Subject, TimmNetwork
 from experiments.latency_claims import (
     KEY,
@@ -207,6 +208,17 @@ def test_a_subject_runs_on_its_own_input(subject: Subject, shape: tuple[int, ...
     module, images = module_of(subject, 2, CPU)
     with torch.inference_mode():
         assert module(images).shape == shape
+
+
+def test_blocks_of_a_network_that_runs_in_pieces_get_the_whole_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, whole = module_of(Blocks(LITE, 1, (0, 1)), 3, CPU)
+    monkeypatch.setattr(backbone, "PIECE_ELEMENTS", 1)
+    module, images = module_of(Blocks(LITE, 1, (0, 1)), 3, CPU)
+    torch.testing.assert_close(images, whole)
+    with torch.inference_mode():
+        assert module(images).shape == (3, 8, 8, 64)
 
 
 def test_attention_written_out_computes_the_same() -> None:
