@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -22,6 +24,8 @@ from search.proxy.scores import background_logit
 
 BETAS: Final = (0.9, 0.99)
 CLIP: Final = 1.0
+BEGINNING_STEPS, BEGINNING_LOSS = 5, 0.5
+"""See :class:`Beginning`."""
 
 
 class ProxyFailed(RuntimeError):  # noqa: N818 - a state of a trial, named as one
@@ -64,10 +68,12 @@ class Training:
         self.network = ProxyNetwork(config)
         initialise(self.network, seed)
         self._optimizer = adamw(self.network, recipe)
+        self._beginning = Beginning(round(recipe.first_share * recipe.steps))
         if paused is not None:
             self.step = int(paused["step"])
             self.network.load_state_dict(paused["network"])
             self._optimizer.load_state_dict(paused["optimizer"])
+            self._beginning.load(paused.get("beginning", {}))
 
     def pause(self) -> dict[str, Any]:
         """Return what it takes to go on; it shares memory with the training."""
@@ -75,6 +81,7 @@ class Training:
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "beginning": self._beginning.pause(),
         }
 
     def advance(self, step: int) -> None:
@@ -86,15 +93,13 @@ class Training:
         self.network.train()
         recipe = self._recipe
         for part, chosen in itertools.islice(batches(recipe, self._seed), self.step, step):
-            take_step(
-                self.network,
-                self._optimizer,
-                recipe.rate(self.step),
-                part,
-                chosen,
-                recipe,
-                f"{self.step} of {recipe.steps}",
-            )
+            place = f"{self.step} of {recipe.steps}"
+            first = self._beginning.goes_on(self.step)
+            weight = recipe.first_recognition_weight if first else recipe.recognition_weight
+            weights = Weights(recipe.label_smoothing, weight)
+            rate = recipe.rate(self.step)
+            relation = take_step(self.network, self._optimizer, rate, part, chosen, weights, place)
+            self._beginning.saw(relation)
             self.step += 1
 
 
@@ -109,6 +114,51 @@ def train(
     training = Training(config, recipe, seed, paused)
     training.advance(recipe.steps)
     return training.network
+
+
+class Beginning:
+    """The part of a training in which recognition weighs less, until the relation is found.
+
+    Recognition is learned from the first step on, the relation after a plateau, and the gradients
+    of both are clipped together: what is learned early keeps the other from being found. So the
+    relation comes first. It counts as found where its term, the mean of the last
+    :data:`BEGINNING_STEPS` steps, is below :data:`BEGINNING_LOSS` nats; chance is 0.69.
+
+    Args:
+        limit: Steps that it lasts at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._found = False
+        self._last: deque[float] = deque(maxlen=BEGINNING_STEPS)
+
+    def pause(self) -> dict[str, Any]:
+        """Return what it takes to go on."""
+        return {"found": self._found, "last": list(self._last)}
+
+    def load(self, paused: Mapping[str, Any]) -> None:
+        """Go on; a training that was paused by an older version had no such part."""
+        self._found = bool(paused.get("found", True))
+        self._last.extend(paused.get("last", ()))
+
+    def goes_on(self, step: int) -> bool:
+        """Whether a step, counted from 0, belongs to it."""
+        return not self._found and step < self._limit
+
+    def saw(self, relation: float) -> None:
+        """Take in the relation term of a step."""
+        self._last.append(relation)
+        full = len(self._last) == BEGINNING_STEPS
+        self._found = self._found or (full and bool(np.mean(self._last) < BEGINNING_LOSS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Of the terms of a step's loss; see :class:`LossWeights`."""
+
+    label_smoothing: float
+    recognition_weight: float
 
 
 class LossWeights(Protocol):
@@ -131,7 +181,7 @@ def take_step(
     chosen: np.ndarray[Any, Any],
     weights: LossWeights,
     place: str,
-) -> None:
+) -> float:
     """Go one step down the loss of some canvases.
 
     Args:
@@ -143,6 +193,9 @@ def take_step(
         weights: Of the loss.
         place: Which step it is, for the error.
 
+    Returns:
+        The relation term, before the step.
+
     Raises:
         ProxyFailed: The loss is no finite number.
     """
@@ -150,6 +203,7 @@ def take_step(
     relation, recognition = losses(logits, part, chosen, weights.label_smoothing)
     loss = relation + weights.recognition_weight * recognition
     descend(network, optimizer, rate, loss, place)
+    return relation.item()
 
 
 class Decayed(Protocol):
