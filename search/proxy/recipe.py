@@ -83,6 +83,11 @@ class ProxyRecipe(Scheduled):
         for name in ("warm_up", "warm_down", "first_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if not self.first_recognition_weight >= 0:
+            raise ConfigError(
+                "first_recognition_weight must be 0 or more, got "
+                f"{self.first_recognition_weight} (nearest valid: 0)"
+            )
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
 

@@ -11,7 +11,7 @@ import pytest
 
 from effvit import ConfigError
 from search.datasets import EMBEDDED, DataSettings
-from search.proxy import ProxyRecipe
+from search.proxy import FULL, SEARCH, ProxyRecipe
 from search.quantities import Budgets
 from search.settings import (
     EARLIER,
@@ -93,11 +93,12 @@ def test_folders_of_older_versions_were_begun_with_what_there_was(name: str) -> 
 @pytest.mark.parametrize("recipe", ["search_recipe", "final_recipe"])
 def test_folders_whose_trainings_began_otherwise_do_not_go_on(recipe: str) -> None:
     """Until the relation was found, recognition weighed as much as later."""
-    saved = saved_as(run_settings())
+    settings = dataclasses.replace(run_settings(), search_recipe=SEARCH, final_recipe=FULL)
+    saved = saved_as(settings)
     del saved["identity"][recipe]["first_recognition_weight"]
     message = rf"its {recipe}\.first_recognition_weight is 1\.0, not 0\.2; choose another --out"
     with pytest.raises(ConfigError, match=message):
-        check_same_run(saved, run_settings(), Path())
+        check_same_run(saved, settings, Path())
 
 
 def test_the_name_of_the_test_part_may_be_corrected_at_the_end() -> None:
