@@ -15,6 +15,9 @@ from search.surrogate import LEAST, Encoder, out_of_fold
 from spaces.space import Space
 
 KEY = "variant_id"
+FIRST_WEIGHT = "first_recognition_weight"
+"""Of the recipes, see :class:`search.proxy.ProxyRecipe`; tables of older versions do not say."""
+
 REFERENCE, SEARCH = "reference", "search"
 """Recipes of the trainings."""
 
@@ -80,6 +83,9 @@ def _of_recipe(recipe: str, rows: pd.DataFrame) -> pd.DataFrame:
         f"{recipe}_seconds": grouped["seconds"].mean(),
         f"{recipe}_steps": rows["recipe_settings"]
         .map(lambda text: json.loads(text)["steps"])
+        .max(),
+        f"{recipe}_{FIRST_WEIGHT}": rows["recipe_settings"]
+        .map(lambda text: json.loads(text)["first_recognition_weight"])
         .max(),
     }
     for reading in READINGS:

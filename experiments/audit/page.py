@@ -12,6 +12,8 @@ from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.audit.plan import SEARCH_SEEDS
 from experiments.audit.summary import AMONG_SEEDS, CEILING, GROUPS, STATISTICS, TAU, find
+from search.proxy import SEARCH
+from search.proxy.statement import FIRST
 
 PAGE, FIGURE = "proxy_audit.md", "proxy_audit.png"
 
@@ -39,6 +41,12 @@ GLANCE = {
 }
 """Readings that open the page, by the words of its header."""
 
+EARLIER_MARK = " (earlier)"
+EARLIER_NOTE = (
+    "Earlier: measured with trainings of an earlier version, in which recognition had its whole "
+    "weight from the first step and the relation was missed more often."
+)
+
 CEILING_NOTE = {
     CEILING: "One longer training against the mean of the others: what noise allows a single "
     "training to reach",
@@ -55,6 +63,8 @@ def page(summaries: Mapping[str, pd.DataFrame]) -> str:
     parts = [INTRODUCTION]
     if known := {space: each for space, each in summaries.items() if not each.empty}:
         parts += ["## At a glance", GLANCE_NOTE, markdown_table(_glance(known))]
+        if any(is_earlier(each) for each in known.values()):
+            parts.append(EARLIER_NOTE)
     parts.append(f"![Kendall's tau of the proxies]({FIGURE})")
     for space, summary in summaries.items():
         parts.append(f"## {space}")
@@ -68,8 +78,15 @@ def _glance(summaries: Mapping[str, pd.DataFrame]) -> Table:
     for space, summary in summaries.items():
         every = summary[summary["group"] == GROUPS[0]]
         cells = [_cell(every[every["reading"] == name], TAU) for name in GLANCE.values()]
-        rows.append((f"`{space}`", str(every["n"].iloc[0]), *cells))
+        mark = EARLIER_MARK if is_earlier(summary) else ""
+        rows.append((f"`{space}`{mark}", str(every["n"].iloc[0]), *cells))
     return Table(title="", caption="", header=("space", "variants", *GLANCE), rows=tuple(rows))
+
+
+def is_earlier(summary: pd.DataFrame) -> bool:
+    """Whether the trainings were those of an earlier version."""
+    rows = summary[(summary["reading"] == SEARCH.name) & (summary["statistic"] == FIRST)]
+    return rows.empty or bool((rows["value"] != SEARCH.first_recognition_weight).any())
 
 
 def _section(summary: pd.DataFrame) -> Iterator[str]:

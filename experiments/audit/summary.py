@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.audit.gather import (
+    FIRST_WEIGHT,
     INHERITED,
     REFERENCE,
     SEARCH,
@@ -28,6 +29,8 @@ from experiments.ranking import (
     spearman,
     top_regret,
 )
+from search.proxy import ProxyRecipe
+from search.proxy.statement import FIRST
 from search.scores.table import SCORES
 
 GROUPS = ("all", "mixing windows")
@@ -196,6 +199,8 @@ def spread(members: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
     for recipe in (SEARCH, REFERENCE):
         if f"{recipe}_at_once" not in members:
             continue
+        column, whole = f"{recipe}_{FIRST_WEIGHT}", ProxyRecipe.first_recognition_weight
+        yield recipe, FIRST, float(members[column].iloc[0]) if column in members else whole
         yield recipe, "relation found at once, share", float(members[f"{recipe}_at_once"].mean())
         for reading in ("accuracy", "relation", "recognition", "relation_near", "relation_far"):
             columns = _seeds_of(members, f"{recipe}_{reading}_")

@@ -11,6 +11,8 @@ import functools
 from importlib import resources
 from typing import Any
 
+from search.proxy.recipe import SEARCH
+
 SUMMARY = "proxy_audit_summary.csv"
 """In ``search/data``; ``python -m experiments.run proxy_audit`` writes the rows of a space."""
 
@@ -35,8 +37,15 @@ NOT_MEASURED = (
     "`python -m experiments.run proxy_audit --space SPACE` does that."
 )
 
+EARLIER = (
+    "This was measured with trainings of an earlier version, which missed the relation more often: "
+    "those of this version begin with it."
+)
+
 ALL, MIXING = "all", "mixing windows"
 TAU = "Kendall's tau"
+FIRST = "recognition weight at first"
+"""Statistic of a recipe, by which one knows whether it is today's."""
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
 """Rows of a space's summary by group, reading and statistic."""
@@ -57,9 +66,10 @@ def statement(space: str) -> dict[str, Any]:
             "does_not_resolve": [NOT_MEASURED, NO_CLAIM],
             "ranking": None,
         }
+    earlier = [EARLIER] if is_earlier(summary) else []
     return stated | {
         "resolves": [_resolves(summary)],
-        "does_not_resolve": [_does_not_resolve(summary), NO_CLAIM],
+        "does_not_resolve": [_does_not_resolve(summary), *earlier, NO_CLAIM],
         "ranking": ranking(summary),
     }
 
@@ -85,6 +95,12 @@ def _does_not_resolve(summary: Summary) -> str:
     if ceiling is None:
         return f"{said}; how well the longer training agrees with itself has not been measured."
     return f"{said}; another longer training reaches {ceiling:.2f}."
+
+
+def is_earlier(summary: Summary) -> bool:
+    """Whether an audit's trainings were those of an earlier version."""
+    row = summary.get((ALL, SEARCH.name, FIRST))
+    return row is None or float(row["value"]) != SEARCH.first_recognition_weight
 
 
 def _reference_seeds(summary: Summary) -> str:

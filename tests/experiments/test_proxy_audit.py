@@ -14,7 +14,7 @@ from rich.console import Console
 
 from effvit import ConfigError, ModelConfig, model_cost
 from experiments import proxy_audit
-from experiments.audit.gather import gather, reference_columns, score_column
+from experiments.audit.gather import FIRST_WEIGHT, gather, reference_columns, score_column
 from experiments.audit.page import draw, page
 from experiments.audit.plan import MAX_MACS, REFERENCE_SEEDS, SEARCH_SEEDS, VARIANTS, plan
 from experiments.audit.summary import (
@@ -34,6 +34,7 @@ from experiments.measure import Task, describe
 from experiments.proxy_audit import Files
 from search.proxy import SEARCH
 from search.proxy.scaling import proxy_config
+from search.proxy.statement import FIRST
 from search.scores.table import SCORES
 from spaces import get_space
 
@@ -224,6 +225,18 @@ def test_page_figure_and_printed_table() -> None:
     console = Console(file=io.StringIO(), width=160)
     proxy_audit.show(summary, console)
     assert "parameters" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_audit_of_trainings_of_an_earlier_version_is_marked() -> None:
+    """Tables of earlier versions do not say how recognition weighs at first."""
+    new, old = table(), table().drop(columns=f"search_{FIRST_WEIGHT}")
+    assert value(summarise(new), "search", FIRST) == SEARCH.first_recognition_weight
+    assert value(summarise(old), "search", FIRST) == 1.0
+    text = page({"sepvit": summarise(new), "hybrid": summarise(old)})
+    assert "| `sepvit` | 12 |" in text
+    assert "| `hybrid` (earlier) | 12 |" in text
+    assert "Earlier: measured with trainings of an earlier version" in text
+    assert "Earlier" not in page({"sepvit": summarise(new)})
 
 
 def test_an_unknown_space_is_refused_with_the_nearest(tmp_path: Path) -> None:
