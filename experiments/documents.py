@@ -17,6 +17,7 @@ from rich.console import Console
 
 from experiments import (
     fidelity_benchmark,
+    fidelity_curves,
     fidelity_page,
     latency_page,
     proxy_tasks_page,
@@ -142,7 +143,7 @@ def of_proxy_tasks(folder: Path) -> Document:
 
 def of_fidelities(folder: Path) -> Document:
     """The page about fidelities."""
-    names = (fidelity_benchmark.SUMMARY, fidelity_benchmark.AGREEMENT)
+    names = (fidelity_benchmark.SUMMARY, fidelity_benchmark.AGREEMENT, fidelity_curves.RAW)
     return Document(fidelity_page.page(*(pd.read_csv(folder / name) for name in names)), {})
 
 

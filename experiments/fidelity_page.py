@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
+from experiments.earlier import NOTE, has_earlier
 
 PAGE = "fidelities.md"
 GOAL = 0.4
@@ -30,17 +31,21 @@ Accuracies are the embedded proxy's. A variant at rung 0 is judged by its cost o
 variant is rarely trained there: what that loses is what the last column lacks of 1."""
 
 
-def page(summary: pd.DataFrame, agreement: pd.DataFrame) -> str:
+def page(summary: pd.DataFrame, agreement: pd.DataFrame, curves: pd.DataFrame) -> str:
     """Make the page.
 
     Args:
         summary: A row a policy.
         agreement: A row a reading, with its rank correlation with full training.
+        curves: A row a variant: the learning curves that both are of.
 
     Returns:
         Markdown.
     """
-    return "\n\n".join(_parts(summary, agreement)) + "\n"
+    parts = list(_parts(summary, agreement))
+    if has_earlier(curves):
+        parts.insert(1, NOTE)
+    return "\n\n".join(parts) + "\n"
 
 
 def _parts(summary: pd.DataFrame, agreement: pd.DataFrame) -> Iterator[str]:

@@ -12,6 +12,7 @@ covers all spaces whose search is done.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,12 @@ from rich.table import Table
 from effvit.config import unknown_name
 from experiments.ablation.figures import encode
 from experiments.catalogue import DATA, Options
+from experiments.earlier import FIRST_WEIGHT, NOTE, has_earlier
 from experiments.latency_claims_table import networks
 from experiments.tradeoff_figure import COSTS, draw_published, draw_space
 from experiments.tradeoff_findings import Finalist, Gain, gain
 from search.environment import environment
+from search.proxy import ProxyRecipe
 from search.records import write_csv, write_text
 from spaces import get_space
 
@@ -42,7 +45,7 @@ QUICK = {"trials": 6, "finalists": 2, "final_seeds": 2, "steps": 20, "final_step
 COLUMNS = (
     "space", "kind", "number", "published", "variant_id", "macs", "params", "latency_ms",
     "latency_low_ms", "latency_high_ms", "accuracy", "accuracy_low", "accuracy_high",
-    "accuracy_sd", "routing", "seeds", "relation_found",
+    "accuracy_sd", "routing", "seeds", "relation_found", FIRST_WEIGHT,
 )  # fmt: skip
 
 INTRODUCTION = """# Trade-off curves
@@ -130,6 +133,9 @@ def read(space: str, folder: Path) -> pd.DataFrame:
         [part.reindex(columns=list(COLUMNS)) for part in (trials, finalists)]
     )
     both["space"] = space
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    recipe = settings["proxy"]["search_recipe"]
+    both[FIRST_WEIGHT] = recipe.get(FIRST_WEIGHT, ProxyRecipe.first_recognition_weight)
     return both
 
 
@@ -193,7 +199,8 @@ def page(points: pd.DataFrame) -> str:
     for space, _ in _by_space(points):
         title = f"Proxy accuracy against MACs and latency, space {space}"
         lines += ["", f"### `{space}`", "", f"![{title}](tradeoff_{space}.png)"]
-    return INTRODUCTION + "\n".join(lines) + "\n"
+    earlier = f"{NOTE}\n\n" if has_earlier(points) else ""
+    return INTRODUCTION + earlier + "\n".join(lines) + "\n"
 
 
 def routing_text(points: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ from experiments.ablation.published import MEANING, Verdict
 from experiments.ablation.results import ACCURACY, Count, Result, RowResult, Speed
 from experiments.ablation.significance import MOST_SEEDS, Difference, Mean, seeds_to_resolve
 from experiments.ablation.store import ROUTING, SCORES
+from experiments.earlier import NOTE, is_earlier
 
 DASH = "—"
 """Where there is nothing."""
@@ -286,6 +287,8 @@ def _accuracy_caption(result: Result) -> str:
     if result.ablation.published:
         above = isinstance(result.ablation.design, Path)
         text += f" Published step: from {'the row above' if above else 'the first trained row'}."
+    if is_earlier(recipe):
+        text += f" {NOTE}"
     return text + "".join(f" No accuracy: {reason}." for reason in sorted(missing))
 
 

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 
 from effvit import ModelConfig
+from experiments.earlier import FIRST_WEIGHT
 from experiments.measure import READINGS
 from search.scores.table import SCORES
 from search.surrogate import LEAST, Encoder, out_of_fold
 from spaces.space import Space
 
 KEY = "variant_id"
-FIRST_WEIGHT = "first_recognition_weight"
-"""Of the recipes, see :class:`search.proxy.ProxyRecipe`; tables of older versions do not say."""
-
 REFERENCE, SEARCH = "reference", "search"
 """Recipes of the trainings."""
 
@@ -85,7 +83,7 @@ def _of_recipe(recipe: str, rows: pd.DataFrame) -> pd.DataFrame:
         .map(lambda text: json.loads(text)["steps"])
         .max(),
         f"{recipe}_{FIRST_WEIGHT}": rows["recipe_settings"]
-        .map(lambda text: json.loads(text)["first_recognition_weight"])
+        .map(lambda text: json.loads(text)[FIRST_WEIGHT])
         .max(),
     }
     for reading in READINGS:

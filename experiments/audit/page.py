@@ -12,6 +12,7 @@ from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.audit.plan import SEARCH_SEEDS
 from experiments.audit.summary import AMONG_SEEDS, CEILING, GROUPS, STATISTICS, TAU, find
+from experiments.earlier import NOTE
 from search.proxy import SEARCH
 from search.proxy.statement import FIRST
 
@@ -42,10 +43,7 @@ GLANCE = {
 """Readings that open the page, by the words of its header."""
 
 EARLIER_MARK = " (earlier)"
-EARLIER_NOTE = (
-    "Earlier: measured with trainings of an earlier version, in which recognition had its whole "
-    "weight from the first step and the relation was missed more often."
-)
+EARLIER_NOTE = f"Earlier: {NOTE[0].lower()}{NOTE[1:]}"
 
 CEILING_NOTE = {
     CEILING: "One longer training against the mean of the others: what noise allows a single "

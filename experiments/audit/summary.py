@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from experiments.audit.gather import (
-    FIRST_WEIGHT,
     INHERITED,
     REFERENCE,
     SEARCH,
@@ -19,6 +18,7 @@ from experiments.audit.gather import (
     reference_columns,
     score_column,
 )
+from experiments.earlier import FIRST_WEIGHT
 from experiments.ranking import (
     Estimate,
     FloatArray,

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from effvit import ConfigError, ModelConfig, model_cost
 from experiments import proxy_audit
-from experiments.audit.gather import FIRST_WEIGHT, gather, reference_columns, score_column
+from experiments.audit.gather import gather, reference_columns, score_column
 from experiments.audit.page import draw, page
 from experiments.audit.plan import MAX_MACS, REFERENCE_SEEDS, SEARCH_SEEDS, VARIANTS, plan
 from experiments.audit.summary import (
@@ -30,6 +30,7 @@ from experiments.audit.summary import (
     summarise,
 )
 from experiments.catalogue import DATA, Options
+from experiments.earlier import FIRST_WEIGHT
 from experiments.measure import Task, describe
 from experiments.proxy_audit import Files
 from search.proxy import SEARCH
@@ -235,7 +236,7 @@ def test_an_audit_of_trainings_of_an_earlier_version_is_marked() -> None:
     text = page({"sepvit": summarise(new), "hybrid": summarise(old)})
     assert "| `sepvit` | 12 |" in text
     assert "| `hybrid` (earlier) | 12 |" in text
-    assert "Earlier: measured with trainings of an earlier version" in text
+    assert "Earlier: trainings were those of an earlier version" in text
     assert "Earlier" not in page({"sepvit": summarise(new)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scipy import stats
 
 from effvit.config import ConfigError
 from experiments.catalogue import Options
+from experiments.earlier import FIRST_WEIGHT, NOTE
 from experiments.latency_claims_figure import LOOKS
 from experiments.latency_claims_table import networks
 from experiments.tradeoff_curves import (
@@ -26,6 +28,7 @@ from experiments.tradeoff_curves import (
     write,
 )
 from experiments.tradeoff_findings import Finalist, gain
+from search.proxy import SEARCH
 
 
 def finalist(
@@ -119,7 +122,19 @@ def folder(tmp_path: Path) -> Path:
         accuracy_high=[0.52, 0.62, 0.82], seeds=3, found=[3, 3, 2], routing=[0.9, 1.0, 0.6],
     )  # fmt: skip
     finalists.drop(columns="state").to_csv(tmp_path / "pareto.csv", index=False)
+    settings = {"proxy": {"search_recipe": SEARCH.to_dict()}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     return tmp_path
+
+
+def test_runs_of_an_earlier_version_are_said_to_be_such(folder: Path) -> None:
+    assert NOTE not in page(read("sepvit", folder))
+    earlier = {name: value for name, value in SEARCH.to_dict().items() if name != FIRST_WEIGHT}
+    settings = {"proxy": {"search_recipe": earlier}}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    rows = read("sepvit", folder)
+    assert set(rows[FIRST_WEIGHT]) == {1.0}
+    assert NOTE in page(rows)
 
 
 def test_rows_of_a_run_are_its_complete_trials_and_its_finalists(folder: Path) -> None:
