@@ -1,4 +1,4 @@
-"""Kept results whose trainings were those of an earlier version: how one knows, and what to say."""
+"""Kept results whose trainings were repeated as in an earlier version: how to know, what to say."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import pandas as pd
 
 from search.proxy import SEARCH, ProxyRecipe
 
-FIRST_WEIGHT: Final = "first_recognition_weight"
+RETRY_WEIGHT: Final = "retry_recognition_weight"
 """The field of a recipe, and the column of a table, that tells; earlier tables do not have it."""
 
 NOTE: Final = (
-    "Trainings were those of an earlier version, in which recognition had its whole weight from "
-    "the first step and the relation was missed more often."
+    "Trainings that missed the relation were repeated as in an earlier version, which found it "
+    "less often then."
 )
 
 
 def is_earlier(recipe: ProxyRecipe) -> bool:
-    """Whether a recipe begins otherwise than that of a search does today."""
-    return recipe.first_recognition_weight != SEARCH.first_recognition_weight
+    """Whether a recipe repeats trainings otherwise than that of a search does today."""
+    return recipe.retry_recognition_weight != SEARCH.retry_recognition_weight
 
 
 def has_earlier(rows: pd.DataFrame) -> bool:
-    """Whether any row of a table was trained so."""
-    if FIRST_WEIGHT not in rows:
+    """Whether that holds of any row of a table."""
+    if RETRY_WEIGHT not in rows:
         return True
-    weights = rows[FIRST_WEIGHT].fillna(ProxyRecipe.first_recognition_weight)
-    return bool((weights != SEARCH.first_recognition_weight).any())
+    weights = rows[RETRY_WEIGHT].fillna(ProxyRecipe.retry_recognition_weight)
+    return bool((weights != SEARCH.retry_recognition_weight).any())

@@ -25,7 +25,7 @@ from rich.progress import track
 
 from effvit import ModelConfig, model_cost
 from experiments.catalogue import Options
-from experiments.earlier import FIRST_WEIGHT
+from experiments.earlier import RETRY_WEIGHT
 from experiments.measure import append_row, finished_rows
 from search.latency import LatencyMeter, LatencyProtocol
 from search.proxy import SEARCH, ProxyResult, evaluate
@@ -89,7 +89,7 @@ def measure(config: ModelConfig, meter: LatencyMeter, seed: int, compared: Seque
         "variant_id": config.variant_id,
         "params": cost.params,
         "macs": cost.macs,
-        FIRST_WEIGHT: SEARCH.first_recognition_weight,
+        RETRY_WEIGHT: SEARCH.retry_recognition_weight,
         "latency_ratio": round(meter.measure(config).ratio, 4),
     }
     row |= _training(config, seed, compared)

@@ -25,7 +25,7 @@ from rich.table import Table
 from effvit.config import unknown_name
 from experiments.ablation.figures import encode
 from experiments.catalogue import DATA, Options
-from experiments.earlier import FIRST_WEIGHT, NOTE, has_earlier
+from experiments.earlier import NOTE, RETRY_WEIGHT, has_earlier
 from experiments.latency_claims_table import networks
 from experiments.tradeoff_figure import COSTS, draw_published, draw_space
 from experiments.tradeoff_findings import Finalist, Gain, gain
@@ -45,7 +45,7 @@ QUICK = {"trials": 6, "finalists": 2, "final_seeds": 2, "steps": 20, "final_step
 COLUMNS = (
     "space", "kind", "number", "published", "variant_id", "macs", "params", "latency_ms",
     "latency_low_ms", "latency_high_ms", "accuracy", "accuracy_low", "accuracy_high",
-    "accuracy_sd", "routing", "seeds", "relation_found", FIRST_WEIGHT,
+    "accuracy_sd", "routing", "seeds", "relation_found", RETRY_WEIGHT,
 )  # fmt: skip
 
 INTRODUCTION = """# Trade-off curves
@@ -135,7 +135,7 @@ def read(space: str, folder: Path) -> pd.DataFrame:
     both["space"] = space
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     recipe = settings["proxy"]["search_recipe"]
-    both[FIRST_WEIGHT] = recipe.get(FIRST_WEIGHT, ProxyRecipe.first_recognition_weight)
+    both[RETRY_WEIGHT] = recipe.get(RETRY_WEIGHT, ProxyRecipe.retry_recognition_weight)
     return both
 
 

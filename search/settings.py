@@ -109,8 +109,8 @@ EARLIER: Mapping[str, Any] = {
     "proxy": Proxy.TRAINING.value,
     "data": _searched(DataSettings()),
     "data_resolution": None,
-    "search_recipe.first_recognition_weight": 1.0,
-    "final_recipe.first_recognition_weight": 1.0,
+    "search_recipe.retry_recognition_weight": 1.0,
+    "final_recipe.retry_recognition_weight": 1.0,
 }
 """What folders of older versions do not say: it was all there was."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from effvit import ModelConfig
-from experiments.earlier import FIRST_WEIGHT
+from experiments.earlier import RETRY_WEIGHT
 from experiments.measure import READINGS
 from search.scores.table import SCORES
 from search.surrogate import LEAST, Encoder, out_of_fold
@@ -82,8 +82,8 @@ def _of_recipe(recipe: str, rows: pd.DataFrame) -> pd.DataFrame:
         f"{recipe}_steps": rows["recipe_settings"]
         .map(lambda text: json.loads(text)["steps"])
         .max(),
-        f"{recipe}_{FIRST_WEIGHT}": rows["recipe_settings"]
-        .map(lambda text: json.loads(text)[FIRST_WEIGHT])
+        f"{recipe}_{RETRY_WEIGHT}": rows["recipe_settings"]
+        .map(lambda text: json.loads(text)[RETRY_WEIGHT])
         .max(),
     }
     for reading in READINGS:

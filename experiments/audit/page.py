@@ -14,7 +14,7 @@ from experiments.audit.plan import SEARCH_SEEDS
 from experiments.audit.summary import AMONG_SEEDS, CEILING, GROUPS, STATISTICS, TAU, find
 from experiments.earlier import NOTE
 from search.proxy import SEARCH
-from search.proxy.statement import FIRST
+from search.proxy.statement import REPEATED
 
 PAGE, FIGURE = "proxy_audit.md", "proxy_audit.png"
 
@@ -83,8 +83,8 @@ def _glance(summaries: Mapping[str, pd.DataFrame]) -> Table:
 
 def is_earlier(summary: pd.DataFrame) -> bool:
     """Whether the trainings were those of an earlier version."""
-    rows = summary[(summary["reading"] == SEARCH.name) & (summary["statistic"] == FIRST)]
-    return rows.empty or bool((rows["value"] != SEARCH.first_recognition_weight).any())
+    rows = summary[(summary["reading"] == SEARCH.name) & (summary["statistic"] == REPEATED)]
+    return rows.empty or bool((rows["value"] != SEARCH.retry_recognition_weight).any())
 
 
 def _section(summary: pd.DataFrame) -> Iterator[str]:

@@ -18,7 +18,7 @@ from experiments.audit.gather import (
     reference_columns,
     score_column,
 )
-from experiments.earlier import FIRST_WEIGHT
+from experiments.earlier import RETRY_WEIGHT
 from experiments.ranking import (
     Estimate,
     FloatArray,
@@ -30,7 +30,7 @@ from experiments.ranking import (
     top_regret,
 )
 from search.proxy import ProxyRecipe
-from search.proxy.statement import FIRST
+from search.proxy.statement import REPEATED
 from search.scores.table import SCORES
 
 GROUPS = ("all", "mixing windows")
@@ -199,8 +199,8 @@ def spread(members: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
     for recipe in (SEARCH, REFERENCE):
         if f"{recipe}_at_once" not in members:
             continue
-        column, whole = f"{recipe}_{FIRST_WEIGHT}", ProxyRecipe.first_recognition_weight
-        yield recipe, FIRST, float(members[column].iloc[0]) if column in members else whole
+        column, whole = f"{recipe}_{RETRY_WEIGHT}", ProxyRecipe.retry_recognition_weight
+        yield recipe, REPEATED, float(members[column].iloc[0]) if column in members else whole
         yield recipe, "relation found at once, share", float(members[f"{recipe}_at_once"].mean())
         for reading in ("accuracy", "relation", "recognition", "relation_near", "relation_far"):
             columns = _seeds_of(members, f"{recipe}_{reading}_")

@@ -96,7 +96,7 @@ def evaluate(
 
     The same arguments give the same result, bit for bit, on one machine. Where the relation is not
     found although the variant can communicate between windows, training is repeated with another
-    seed, at most :data:`MAX_ATTEMPTS` times in all.
+    seed, beginning with the relation, at most :data:`MAX_ATTEMPTS` times in all.
 
     Args:
         config: The variant at its design resolution; it is scaled by
@@ -178,8 +178,8 @@ def train_and_measure(
     tried: list[tuple[Scores, ProxyNetwork]] = []
     with torch_threads(threads), memory_errors():
         for attempt in range(limit):
-            begun = paused if attempt == 0 else None
-            network = train(scaled, recipe, seed + attempt * _ATTEMPT_SEEDS, begun)
+            how, begun = (recipe.repeated(), None) if attempt else (recipe, paused)
+            network = train(scaled, how, seed + attempt * _ATTEMPT_SEEDS, begun)
             tried.append((measure(network, validation), network))
             if tried[-1][0].relation >= RELATION_FOUND:
                 break

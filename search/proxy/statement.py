@@ -38,13 +38,13 @@ NOT_MEASURED = (
 )
 
 EARLIER = (
-    "This was measured with trainings of an earlier version, which missed the relation more often: "
-    "those of this version begin with it."
+    "This was measured with trainings of an earlier version: what missed the relation was repeated "
+    "as before, while in this version it then begins with the relation, and finds it more often."
 )
 
 ALL, MIXING = "all", "mixing windows"
 TAU = "Kendall's tau"
-FIRST = "recognition weight at first"
+REPEATED = "recognition weight at first, repeated"
 """Statistic of a recipe, by which one knows whether it is today's."""
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
@@ -99,8 +99,8 @@ def _does_not_resolve(summary: Summary) -> str:
 
 def is_earlier(summary: Summary) -> bool:
     """Whether an audit's trainings were those of an earlier version."""
-    row = summary.get((ALL, SEARCH.name, FIRST))
-    return row is None or float(row["value"]) != SEARCH.first_recognition_weight
+    row = summary.get((ALL, SEARCH.name, REPEATED))
+    return row is None or float(row["value"]) != SEARCH.retry_recognition_weight
 
 
 def _reference_seeds(summary: Summary) -> str:

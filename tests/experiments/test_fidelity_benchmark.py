@@ -10,7 +10,7 @@ import pytest
 
 from effvit import ConfigError
 from experiments.ablation.layout import DASH
-from experiments.earlier import FIRST_WEIGHT, NOTE
+from experiments.earlier import NOTE, RETRY_WEIGHT
 from experiments.fidelity_benchmark import Curves, Policy, read_curves, replay, summarise
 from experiments.fidelity_page import page
 from search.front import hypervolume
@@ -84,7 +84,7 @@ def test_the_page_names_the_policies_within_the_goal(table: pd.DataFrame) -> Non
     assert "No policy reaches the hypervolume of full training within 40%" in earlier
     assert NOTE in earlier
     summary["steps to reach it"], summary["high"] = 0.3, np.inf
-    text = page(summary, agreement, table.assign(**{FIRST_WEIGHT: SEARCH.first_recognition_weight}))
+    text = page(summary, agreement, table.assign(**{RETRY_WEIGHT: SEARCH.retry_recognition_weight}))
     assert NOTE not in text
     assert "Within 40% of the steps in the median order: full training." in text
     assert "In 97.5 % of orders: none." in text

@@ -30,12 +30,12 @@ from experiments.audit.summary import (
     summarise,
 )
 from experiments.catalogue import DATA, Options
-from experiments.earlier import FIRST_WEIGHT
+from experiments.earlier import RETRY_WEIGHT
 from experiments.measure import Task, describe
 from experiments.proxy_audit import Files
 from search.proxy import SEARCH
 from search.proxy.scaling import proxy_config
-from search.proxy.statement import FIRST
+from search.proxy.statement import REPEATED
 from search.scores.table import SCORES
 from spaces import get_space
 
@@ -230,13 +230,13 @@ def test_page_figure_and_printed_table() -> None:
 
 def test_an_audit_of_trainings_of_an_earlier_version_is_marked() -> None:
     """Tables of earlier versions do not say how recognition weighs at first."""
-    new, old = table(), table().drop(columns=f"search_{FIRST_WEIGHT}")
-    assert value(summarise(new), "search", FIRST) == SEARCH.first_recognition_weight
-    assert value(summarise(old), "search", FIRST) == 1.0
+    new, old = table(), table().drop(columns=f"search_{RETRY_WEIGHT}")
+    assert value(summarise(new), "search", REPEATED) == SEARCH.retry_recognition_weight
+    assert value(summarise(old), "search", REPEATED) == 1.0
     text = page({"sepvit": summarise(new), "hybrid": summarise(old)})
     assert "| `sepvit` | 12 |" in text
     assert "| `hybrid` (earlier) | 12 |" in text
-    assert "Earlier: trainings were those of an earlier version" in text
+    assert "Earlier: trainings that missed the relation were repeated" in text
     assert "Earlier" not in page({"sepvit": summarise(new)})
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from effvit.config import ConfigError
 from experiments.catalogue import Options
-from experiments.earlier import FIRST_WEIGHT, NOTE
+from experiments.earlier import NOTE, RETRY_WEIGHT
 from experiments.latency_claims_figure import LOOKS
 from experiments.latency_claims_table import networks
 from experiments.tradeoff_curves import (
@@ -129,11 +129,11 @@ def folder(tmp_path: Path) -> Path:
 
 def test_runs_of_an_earlier_version_are_said_to_be_such(folder: Path) -> None:
     assert NOTE not in page(read("sepvit", folder))
-    earlier = {name: value for name, value in SEARCH.to_dict().items() if name != FIRST_WEIGHT}
+    earlier = {name: value for name, value in SEARCH.to_dict().items() if name != RETRY_WEIGHT}
     settings = {"proxy": {"search_recipe": earlier}}
     (folder / "settings.json").write_text(json.dumps(settings))
     rows = read("sepvit", folder)
-    assert set(rows[FIRST_WEIGHT]) == {1.0}
+    assert set(rows[RETRY_WEIGHT]) == {1.0}
     assert NOTE in page(rows)
 
 

@@ -95,8 +95,8 @@ def test_folders_whose_trainings_began_otherwise_do_not_go_on(recipe: str) -> No
     """Until the relation was found, recognition weighed as much as later."""
     settings = dataclasses.replace(run_settings(), search_recipe=SEARCH, final_recipe=FULL)
     saved = saved_as(settings)
-    del saved["identity"][recipe]["first_recognition_weight"]
-    message = rf"its {recipe}\.first_recognition_weight is 1\.0, not 0\.2; choose another --out"
+    del saved["identity"][recipe]["retry_recognition_weight"]
+    message = rf"its {recipe}\.retry_recognition_weight is 1\.0, not 0\.2; choose another --out"
     with pytest.raises(ConfigError, match=message):
         check_same_run(saved, settings, Path())
 

@@ -12,9 +12,10 @@ import torch
 
 from effvit import model_config
 from effvit.config import ConfigError
-from search.proxy import SEARCH, ProxyRecipe, evaluate, training
+from search.proxy import SEARCH, ProxyRecipe, evaluate, evaluation, training
 from search.proxy.recipe import FULL
 from search.proxy.scaling import proxy_config
+from search.proxy.scores import Scores
 from search.proxy.training import BEGINNING_LOSS, BEGINNING_STEPS, Beginning, Training, Weights
 from tests.search.proxy.test_routing import SILENT
 
@@ -101,9 +102,28 @@ def test_the_weight_reaches_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(found[0.2, 1.0], found[0.2, 3.0])
 
 
-def test_trials_and_finalists_begin_with_the_relation() -> None:
-    assert SEARCH.first_recognition_weight == FULL.first_recognition_weight == 0.2
-    assert ProxyRecipe(name="earlier", steps=1).first_recognition_weight == 1.0
+@pytest.mark.parametrize("recipe", [SEARCH, FULL], ids=["trial", "finalist"])
+def test_trainings_begin_with_the_relation_where_they_are_repeated(recipe: ProxyRecipe) -> None:
+    assert recipe.first_recognition_weight == 1.0
+    assert recipe.repeated() == dataclasses.replace(recipe, first_recognition_weight=0.2)
+
+
+def test_only_a_repeated_training_is_one_that_begins_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relation is found by the third."""
+    seen: list[tuple[float, int]] = []
+
+    def note(_config: object, recipe: ProxyRecipe, seed: int, _paused: object) -> None:
+        seen.append((recipe.first_recognition_weight, seed))
+
+    relations = iter([0.5, 0.5, 0.9])
+    monkeypatch.setattr(evaluation, "train", note)
+    monkeypatch.setattr(
+        evaluation, "measure", lambda *_: Scores((r := next(relations)), r, 0.3, r, r)
+    )
+    recipe = dataclasses.replace(SEARCH, evaluation_canvases=4)
+    assert evaluate(model_config("sepvit_lite"), recipe, 5).attempts == 3
+    assert [weight for weight, _ in seen] == [1.0, 0.2, 0.2]
+    assert len({seed for _, seed in seen}) == 3
 
 
 @pytest.mark.parametrize("limit", [0, 3])
@@ -113,14 +133,15 @@ def test_it_lasts_as_long_as_it_may(limit: int) -> None:
 
 
 @pytest.mark.parametrize("weight", [-0.1, math.nan])
-def test_an_impossible_weight_is_refused(weight: float) -> None:
-    with pytest.raises(ConfigError, match="first_recognition_weight must be 0 or more"):
-        dataclasses.replace(RECIPE, first_recognition_weight=weight)
+@pytest.mark.parametrize("name", ["first_recognition_weight", "retry_recognition_weight"])
+def test_an_impossible_weight_is_refused(name: str, weight: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must be 0 or more"):
+        ProxyRecipe(**{**RECIPE.to_dict(), name: weight})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_sepvit_lite_finds_the_relation_at_once(seed: int) -> None:
-    """With recognition at its whole weight it missed it with the first of these seeds."""
-    found = evaluate(model_config("sepvit_lite"), SEARCH, seed)
+def test_sepvit_lite_finds_the_relation_where_it_begins_with_it(seed: int) -> None:
+    """With recognition at its whole weight it misses it with the first of these seeds."""
+    found = evaluate(model_config("sepvit_lite"), SEARCH.repeated(), seed)
     assert (found.attempts, found.relation_found) == (1, True)

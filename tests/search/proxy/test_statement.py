@@ -10,8 +10,8 @@ from search.proxy import statement as proxy_statement
 from search.proxy.statement import (
     ALL,
     EARLIER,
-    FIRST,
     MIXING,
+    REPEATED,
     TAU,
     read_summary,
     statement,
@@ -69,7 +69,7 @@ def test_sentences_and_ranking_quote_the_summary(ceiling: float | None) -> None:
 def test_an_audit_of_earlier_trainings_is_named_as_one(
     weight: float | None, earlier: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"space": "sepvit", "group": ALL, "reading": SEARCH.name, "statistic": FIRST}
+    row = {"space": "sepvit", "group": ALL, "reading": SEARCH.name, "statistic": REPEATED}
     said = () if weight is None else ({**row, "value": str(weight)},)
     monkeypatch.setattr(proxy_statement, "_rows", lambda: (*rows(0.75), *said))
     assert (EARLIER in statement("sepvit")["does_not_resolve"]) == earlier
