@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.audit.plan import SEARCH_SEEDS
-from experiments.audit.summary import AMONG_SEEDS, CEILING, GROUPS, STATISTICS, TAU, find
+from experiments.audit.summary import AMONG_SEEDS, CEILING, FOUND, GROUPS, STATISTICS, TAU, find
 from experiments.earlier import NOTE
 from search.proxy import SEARCH
 from search.proxy.statement import REPEATED
@@ -130,14 +130,14 @@ def _noise(part: pd.DataFrame) -> Iterator[str]:
     for recipe in ("search", "reference"):
         if (recipe, "accuracy, mean") not in spread.index:
             continue
-        share = spread[recipe, "relation found at once, share"]
+        at_once, found = (spread[recipe, name] for name in ("relation found at once, share", FOUND))
         near, far = (spread[recipe, f"relation_{where}, mean"] for where in ("near", "far"))
         yield (
             f"Recipe `{recipe}`: accuracy {spread[recipe, 'accuracy, mean']:.3f} (sd over variants "
             f"{spread[recipe, 'accuracy, sd over variants']:.3f}); relation beside the cue "
             f"{near:.3f}, three or more cells away {far:.3f}; recognition "
-            f"{spread[recipe, 'recognition, mean']:.3f}; {share:.0%} of the first trainings found "
-            "the relation."
+            f"{spread[recipe, 'recognition, mean']:.3f}; {at_once:.0%} of the first trainings "
+            f"found the relation, {found:.0%} within three."
         )
 
 

@@ -30,6 +30,7 @@ from experiments.ranking import (
     top_regret,
 )
 from search.proxy import ProxyRecipe
+from search.proxy.evaluation import RELATION_FOUND
 from search.proxy.statement import REPEATED
 from search.scores.table import SCORES
 
@@ -54,6 +55,9 @@ CEILING, AMONG_SEEDS = "another training", "seed with seed"
 
 BASELINES = {"parameters": "params", "MACs": "macs", "proxy MACs": "proxy_macs"}
 
+
+FOUND = "relation found, share"
+"""Of a recipe: after up to three trainings each."""
 
 COLUMNS = ("space", "group", "n", "kind", "reading", "statistic", "value", "low", "high", "seconds")
 
@@ -202,6 +206,8 @@ def spread(members: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
         column, whole = f"{recipe}_{RETRY_WEIGHT}", ProxyRecipe.retry_recognition_weight
         yield recipe, REPEATED, float(members[column].iloc[0]) if column in members else whole
         yield recipe, "relation found at once, share", float(members[f"{recipe}_at_once"].mean())
+        relations = members[_seeds_of(members, f"{recipe}_relation_")].to_numpy(np.float64)
+        yield recipe, FOUND, float((relations >= RELATION_FOUND).mean())
         for reading in ("accuracy", "relation", "recognition", "relation_near", "relation_far"):
             columns = _seeds_of(members, f"{recipe}_{reading}_")
             values = members[columns]

@@ -15,6 +15,8 @@ What makes short runs tell variants apart:
 - All variants of one seed see the same canvases in the same order, and share the initial values of
   the tensors they share.
 - The learning rate falls linearly to zero.
+- What misses the relation is trained again, with another seed, and then begins with the relation:
+  see :class:`search.proxy.training.Beginning`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from experiments.audit.summary import (
     BINNED,
     CEILING,
     FIXED,
+    FOUND,
     REGRET,
     RHO,
     TAU,
@@ -215,6 +216,11 @@ def test_seconds_and_shares_are_told() -> None:
     found = value(summary, "search", "relation found at once, share")
     assert found == pytest.approx((COUNT - 1) / COUNT)
     assert value(summary, "reference", "relation_far, mean") == pytest.approx(0.85)
+    missed = table().assign(search_relation_0=[0.5] * 3 + [0.9] * (COUNT - 3))
+    assert value(summarise(missed), "search", FOUND) == pytest.approx(1 - 3 / COUNT)
+    assert "92% of the first trainings found the relation, 75% within three." in page(
+        {"sepvit": summarise(missed)}
+    )
 
 
 def test_page_figure_and_printed_table() -> None:
