@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -81,6 +82,7 @@ from search.settings import (
     Calibration,
     Proxy,
     RunSettings,
+    as_begun,
     check_same_run,
     read_saved,
 )
@@ -189,7 +191,8 @@ def run(
         final_epochs=final_epochs,
     )
     axis = choose_axis(searched, options)
-    chosen = choose_sampler(sampler, trials, axis.steps, saved["identity"] if saved else None)
+    begun: dict[str, Any] = saved["identity"] if saved else {}
+    chosen = choose_sampler(sampler, trials, axis.steps, begun or None)
     settings = RunSettings(
         space=space,
         resolution=searched.resolution,
@@ -202,8 +205,8 @@ def run(
         device=checked_device(device),
         threads=threads or available_cores(),
         latency=LatencyProtocol(batch=batch),
-        search_recipe=axis.search_recipe,
-        final_recipe=axis.final_recipe,
+        search_recipe=as_begun(axis.search_recipe, begun.get("search_recipe")),
+        final_recipe=as_begun(axis.final_recipe, begun.get("final_recipe")),
         trials=trials,
         workers=workers or available_cores(),
         finalists=finalists,
@@ -213,7 +216,7 @@ def run(
         processor=device_name(checked_device(device)),
         proxy=by.value,
     )
-    source = choose_source(latency, _table_key(settings), saved["identity"] if saved else None)
+    source = choose_source(latency, _table_key(settings), begun or None)
     settings = dataclasses.replace(settings, latency_source=source)
     try:
         _check_budgets(searched, settings)

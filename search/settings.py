@@ -13,6 +13,7 @@ from effvit import ConfigError
 from effvit.config import Resolution
 from search.datasets import EMBEDDED, DataSettings
 from search.latency import LatencyProtocol
+from search.proxy import ProxyRecipe
 from search.quantities import Budgets
 from search.records import Scale
 from search.samplers import Objective
@@ -109,10 +110,24 @@ EARLIER: Mapping[str, Any] = {
     "proxy": Proxy.TRAINING.value,
     "data": _searched(DataSettings()),
     "data_resolution": None,
-    "search_recipe.retry_recognition_weight": 1.0,
-    "final_recipe.retry_recognition_weight": 1.0,
 }
 """What folders of older versions do not say: it was all there was."""
+
+EARLIER_RECIPE: Mapping[str, Any] = {"retry_recognition_weight": 1.0}
+"""The same of recipes of the embedded task."""
+
+
+def as_begun(recipe: TrainingRecipe, saved: Mapping[str, Any] | None) -> TrainingRecipe:
+    """The recipe with which a folder goes on: one of an older version, as it was then.
+
+    Args:
+        recipe: Of this version.
+        saved: The folder's, as JSON values; None for a new folder.
+    """
+    if saved is None or not isinstance(recipe, ProxyRecipe):
+        return recipe
+    unsaid = {name: value for name, value in EARLIER_RECIPE.items() if name not in saved}
+    return dataclasses.replace(recipe, **unsaid)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +186,9 @@ def check_same_run(saved: dict[str, Any], settings: RunSettings, folder: Path) -
     theirs.setdefault("processor", settings.processor)  # folders of older versions do not say
     for name, value in _flat(EARLIER).items():
         theirs.setdefault(name, value)
+    for recipe in ("search_recipe", "final_recipe"):
+        for name, value in EARLIER_RECIPE.items():
+            theirs.setdefault(f"{recipe}.{name}", value)
     if theirs["processor"] != settings.processor:
         raise ConfigError(
             f"{folder} was begun on {theirs['processor']}, and this is {settings.processor}: their "

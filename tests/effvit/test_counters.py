@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,6 +13,13 @@ from torch import nn
 import effvit
 from effvit.counters import COUNTERS, NOTHING, Observed, compare, observe
 from tests.effvit.test_timm_peers import SMALL
+
+
+@pytest.fixture(autouse=True)
+def _garbage() -> Iterator[None]:
+    """Counted networks are part of reference cycles: gigabytes of them wait to be collected."""
+    yield
+    gc.collect()
 
 
 def unexplained(model: effvit.ModelConfig | str, size: tuple[int, int]) -> dict[str, int]:

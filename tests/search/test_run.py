@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from search.latency import Latency
 from search.messages import announce_left_out
 from search.quantities import Budgets
 from search.run import app
-from search.settings import EARLIER, SETTINGS, RunSettings
+from search.settings import EARLIER, EARLIER_RECIPE, SETTINGS, RunSettings
 from search.storage import JOURNAL, lock_folder, open_study
 from search.supernet.supernet import Agreement, Supernet
 from search.supernet.trainer import InheritingTrainer
@@ -166,7 +167,8 @@ def begun(
     calibration = {"reference_ms": 10.0, "scale": dataclasses.asdict(SCALE)}
     identity = settings.identity()
     for name in unsaid:
-        del identity[name]
+        place, _, field = name.rpartition(".")
+        del (identity[place] if place else identity)[field]
     key = {"identity": identity, "calibration": calibration}
     (folder / SETTINGS).write_text(json.dumps(key))
     study, _ = open_study(folder, None, key)
@@ -194,7 +196,8 @@ def test_folder_of_another_study(tmp_path: Path, changes: dict[str, Any], messag
 def test_a_folder_of_an_older_version_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(tmp_path, unsaid=EARLIER)
+    recipes = itertools.product(("search_recipe", "final_recipe"), EARLIER_RECIPE)
+    begun(tmp_path, unsaid=[*EARLIER, *map(".".join, recipes)])
     before = json.loads((tmp_path / SETTINGS).read_text())["identity"]
     for name, stand_in in (("LatencyMeter", InstantMeter), ("TrainingPool", InstantPool)):
         monkeypatch.setattr(command, name, stand_in)

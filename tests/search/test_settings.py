@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from search.settings import (
     SETTINGS,
     Calibration,
     RunSettings,
+    as_begun,
     check_same_run,
     read_saved,
 )
@@ -80,7 +81,7 @@ def test_a_folder_that_does_not_say_its_processor_is_taken() -> None:
     assert check_same_run(saved, run_settings(), Path()) == CALIBRATION
 
 
-@pytest.mark.parametrize("name", [name for name in EARLIER if "." not in name])
+@pytest.mark.parametrize("name", EARLIER)
 def test_folders_of_older_versions_were_begun_with_what_there_was(name: str) -> None:
     saved = saved_as(run_settings())
     del saved["identity"][name]
@@ -91,14 +92,23 @@ def test_folders_of_older_versions_were_begun_with_what_there_was(name: str) -> 
 
 
 @pytest.mark.parametrize("recipe", ["search_recipe", "final_recipe"])
-def test_folders_whose_trainings_began_otherwise_do_not_go_on(recipe: str) -> None:
-    """Until the relation was found, recognition weighed as much as later."""
+def test_a_folder_of_an_older_version_goes_on_with_its_recipe(recipe: str) -> None:
+    """What missed the relation was repeated with recognition weighing as much as later."""
     settings = dataclasses.replace(run_settings(), search_recipe=SEARCH, final_recipe=FULL)
     saved = saved_as(settings)
     del saved["identity"][recipe]["retry_recognition_weight"]
     message = rf"its {recipe}\.retry_recognition_weight is 1\.0, not 0\.2; choose another --out"
     with pytest.raises(ConfigError, match=message):
         check_same_run(saved, settings, Path())
+    kept = saved["identity"][recipe]
+    begun = as_begun(getattr(settings, recipe), kept)
+    assert begun == dataclasses.replace(getattr(settings, recipe), retry_recognition_weight=1.0)
+    going_on = dataclasses.replace(settings, **cast("dict[str, Any]", {recipe: begun}))
+    assert check_same_run(saved, going_on, Path()) == CALIBRATION
+
+
+def test_a_new_folder_and_one_of_this_version_have_the_recipe_of_this_version() -> None:
+    assert as_begun(SEARCH, None) == as_begun(SEARCH, SEARCH.to_dict()) == SEARCH
 
 
 def test_the_name_of_the_test_part_may_be_corrected_at_the_end() -> None:
