@@ -177,7 +177,13 @@ def _means(rows: pd.DataFrame) -> Table:
         cells = [f"{each.value:.3f}" if each else "—" for each in means]
         costs = (f"{part['macs'].iloc[0] / 1e6:.0f} M", *cells)
         lines.append(
-            (str(label), *costs, f"{at_once:.0%}", f"{whole:.0%}", f"{part['seconds'].mean():.0f}")
+            (
+                str(label),
+                *costs,
+                f"{at_once:.0%}",
+                f"{whole:.0%}",
+                f"{part['seconds'].median():.0f}",
+            )
         )
     header = ("network", "MACs", *TASKS.values(), "found at once", "found", "seconds")
     return Table("", "", header, tuple(lines))
@@ -190,8 +196,8 @@ def _how(rows: pd.DataFrame) -> str:
         "MACs of the network itself, which the proxy trains scaled down. Found at once: share of "
         "seeds whose first training on the cue task found the relation; found: whose up to three "
         "trainings did. "
-        f"Seconds: a core's for all tasks of a seed. {first['cpu']}, torch {first['torch']}, "
-        f"{' to '.join(sorted({dates[0], dates[-1]}))}.\n"
+        "Seconds: wall time of all tasks of a seed, the median. "
+        f"{first['cpu']}, torch {first['torch']}, {' to '.join(sorted({dates[0], dates[-1]}))}.\n"
     )
 
 
