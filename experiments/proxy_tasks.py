@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from effvit import ModelConfig, model_cost
+from effvit import ConfigError, ModelConfig, model_cost
 from effvit.designs.sepvit import VARIANTS
 from experiments.catalogue import Options
 from experiments.measure import append_row, finished_rows
@@ -88,7 +88,11 @@ def run(options: Options) -> None:
 
 
 def measure_all(options: Options) -> pd.DataFrame:
-    """Train what the file does not hold, appending each row; return all rows wanted."""
+    """Train what the file does not hold, appending each row; return all its rows.
+
+    Raises:
+        ConfigError: The file holds rows of other settings.
+    """
     path = options.out / RAW
     chosen, recipe = networks(), TRANSFER
     count = options.seeds or SEEDS
@@ -98,6 +102,9 @@ def measure_all(options: Options) -> pd.DataFrame:
     seeds = range(options.seed, options.seed + count)
     wanted = [(label, seed) for seed in seeds for label in chosen]
     known = finished_rows(path)
+    settings = json.dumps(recipe.to_dict())
+    if not known.empty and (known["recipe_settings"] != settings).any():
+        raise ConfigError(f"{path} holds rows of other settings; choose another --out")
     done = set() if known.empty else set(zip(known["label"], known["seed"], strict=True))
     missing = [key for key in wanted if key not in done]
     trainings = [TrainingTask(chosen[label], recipe, seed) for label, seed in missing]

@@ -26,14 +26,7 @@ from search.proxy.evaluation import RELATION_FOUND
 
 RAW, PAGE, FIGURE = "proxy_tasks.csv", "proxy_tasks.md", "proxy_tasks.png"
 
-TASKS: Mapping[str, str] = {
-    "accuracy": "accuracy",
-    "relation": "relation",
-    "recognition": "recognition",
-    "routing": "routing",
-    "localisation": "localisation",
-    "texture": "texture",
-}
+TASKS = ("accuracy", "relation", "recognition", "routing", "localisation", "texture")
 """Columns of the rows that are compared. The first three are of the cue task."""
 
 BASE = "SepViT-Lite"
@@ -125,7 +118,7 @@ def page(rows: pd.DataFrame) -> str:
 def _changes(found: Mapping[str, Mapping[str, Difference]]) -> Table:
     names = [c.name for c in CHANGES if any(c.name in column for column in found.values())]
     lines = tuple((name, *(_cell(found[task].get(name)) for task in TASKS)) for name in names)
-    return Table("", "", ("change", *TASKS.values()), lines)
+    return Table("", "", ("change", *TASKS), lines)
 
 
 def _cell(found: Difference | None) -> str:
@@ -142,8 +135,8 @@ def sentences(found: Mapping[str, Mapping[str, Difference]]) -> Iterator[str]:
         column = {task: pairs[change.name] for task, pairs in found.items() if change.name in pairs}
         if not column:
             continue
-        gains = [TASKS[t] for t, pair in column.items() if pair.significant and pair.value > 0]
-        losses = [TASKS[t] for t, pair in column.items() if pair.significant and pair.value < 0]
+        gains = [task for task, pair in column.items() if pair.significant and pair.value > 0]
+        losses = [task for task, pair in column.items() if pair.significant and pair.value < 0]
         words = [
             f"{', '.join(names)} {verb}"
             for names, verb in ((gains, "gain"), (losses, "lose"))
@@ -163,7 +156,7 @@ def _unresolved(column: Mapping[str, Difference]) -> str:
         return f"no task resolves it, nor would {MOST_SEEDS} seeds if mean and spread stayed"
     task = min(needed, key=lambda name: needed[name])
     return (
-        f"no task resolves it; {TASKS[task]} ({column[task].value:+.3f}) would by itself with "
+        f"no task resolves it; {task} ({column[task].value:+.3f}) would by itself with "
         f"{needed[task]} seeds if mean and spread stayed"
     )
 
@@ -185,7 +178,7 @@ def _means(rows: pd.DataFrame) -> Table:
                 f"{part['seconds'].median():.0f}",
             )
         )
-    header = ("network", "MACs", *TASKS.values(), "found at once", "found", "seconds")
+    header = ("network", "MACs", *TASKS, "found at once", "found", "seconds")
     return Table("", "", header, tuple(lines))
 
 
@@ -222,8 +215,8 @@ def draw(rows: pd.DataFrame) -> Figure:
         figure = Figure(figsize=size, layout="constrained", dpi=160)
         FigureCanvasAgg(figure)
         grid = figure.subplots(down, PANELS_ACROSS, squeeze=False, sharey=True)
-        for axes, (task, name) in zip(grid.flat, TASKS.items(), strict=False):
-            axes.set_title(name, loc="left", fontsize=9, color=INK)
+        for axes, task in zip(grid.flat, TASKS, strict=False):
+            axes.set_title(task, loc="left", fontsize=9, color=INK)
             _panel(axes, names[::-1], found[task])
         figure.supxlabel(READING, fontsize=8, color=INK)
     return figure

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from effvit import ModelConfig
+from effvit import ConfigError, ModelConfig
 from experiments import proxy_tasks
 from experiments.catalogue import Options
 from experiments.proxy_tasks import BASE, QUICK, measure_all, networks, quick_recipe, run
@@ -112,6 +112,14 @@ def test_what_is_finished_is_not_trained_again(tmp_path: Path, fake: type[FakePo
     assert len(again) == 3 * len(networks())
 
 
+def test_rows_of_other_settings_are_not_mixed_in(tmp_path: Path, fake: type[FakePool]) -> None:
+    measure_all(Options(out=tmp_path, quick=True))
+    fake.trained.clear()
+    with pytest.raises(ConfigError, match=r"rows of other settings; choose another --out"):
+        measure_all(Options(out=tmp_path))
+    assert not fake.trained
+
+
 def test_a_failure_is_a_row_with_its_reason_and_the_page_leaves_it_out(
     tmp_path: Path, fake: type[FakePool], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +170,7 @@ def test_the_page_marks_what_is_significant_and_shows_every_network() -> None:
 def test_the_figure_has_a_panel_a_task_and_a_mark_a_change() -> None:
     figure = draw(made_up({}))
     named = [axes for axes in figure.axes if axes.get_title(loc="left")]
-    assert [axes.get_title(loc="left") for axes in named] == list(TASKS.values())
+    assert [axes.get_title(loc="left") for axes in named] == list(TASKS)
     for axes in named:
         marks = [line for line in axes.lines if line.get_marker() in {"o", "D"}]
         assert len(marks) == len(CHANGES)
