@@ -112,6 +112,7 @@ def draw(table: pd.DataFrame) -> Figure:
         for axes, ((name, target), part) in zip(grid[:, 0], panels, strict=True):
             axes.set_title(f"{name}, {target}", loc="left", fontsize=9, color=INK)
             _draw_panel(axes, part.iloc[::-1])
+            axes.tick_params(labelbottom=True)  # the last panel's are pages away
         grid[-1, 0].set_xlabel("Kendall's tau with trained accuracy, 95 % interval")
     return figure
 
