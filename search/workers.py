@@ -43,6 +43,9 @@ def training_length(recipe: TrainingRecipe) -> int:
     return recipe.steps if isinstance(recipe, ProxyRecipe) else recipe.epochs
 
 
+RecipeT = TypeVar("RecipeT", ProxyRecipe, RoutingRecipe, TransferRecipe)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingTask:
     """A variant to train.
@@ -72,8 +75,20 @@ class TrainingTask:
         Raises:
             TypeError: It is to be trained on something else.
         """
-        if not isinstance(self.how, ProxyRecipe):
-            raise TypeError(f"recipe {self.how.name} is not of the embedded task")
+        return self.how_of(ProxyRecipe, "the embedded task")
+
+    def how_of(self, kind: type[RecipeT], what: str) -> RecipeT:
+        """How to train it, where that is a recipe of a kind.
+
+        Args:
+            kind: The kind.
+            what: What such recipes are of, for the error.
+
+        Raises:
+            TypeError: It is to be trained on something else.
+        """
+        if not isinstance(self.how, kind):
+            raise TypeError(f"recipe {self.how.name} is not of {what}")
         return self.how
 
 
@@ -204,9 +219,7 @@ def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:
     Raises:
         TypeError: It is to be trained on something else.
     """
-    recipe = task.how
-    if not isinstance(recipe, RoutingRecipe):
-        raise TypeError(f"recipe {recipe.name} is not of the second task")
+    recipe = task.how_of(RoutingRecipe, "the second task")
     return as_outcome(lambda: evaluate_routing(task.config, recipe, task.seed))
 
 
@@ -216,9 +229,7 @@ def run_transfer_task(task: TrainingTask) -> TransferResult | TrainingFailure:
     Raises:
         TypeError: It is to be trained on something else.
     """
-    recipe = task.how
-    if not isinstance(recipe, TransferRecipe):
-        raise TypeError(f"recipe {recipe.name} is not of the further tasks")
+    recipe = task.how_of(TransferRecipe, "the further tasks")
     return as_outcome(lambda: evaluate_transfer(task.config, recipe, task.seed))
 
 

@@ -16,6 +16,7 @@ its canvases in every batch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -172,13 +173,13 @@ def go_on(
     """
     with torch_threads(threads), memory_errors():
         _train_on(network, recipe, seed)
-        return measure(network, _validation(recipe))
+        return measure(network, _validation(recipe.evaluation_canvases))
 
 
-def _validation(recipe: RoutingRecipe) -> Canvases:
-    return canvases(
-        Split.VALIDATION, recipe.evaluation_canvases, _VALIDATION_SEED, task=Task.HALVES
-    )
+@functools.lru_cache(maxsize=1)
+def _validation(count: int) -> Canvases:
+    """What is measured on: the same for all variants, hence kept."""
+    return canvases(Split.VALIDATION, count, _VALIDATION_SEED, task=Task.HALVES)
 
 
 def _train_on(network: ProxyNetwork, recipe: RoutingRecipe, seed: int) -> None:

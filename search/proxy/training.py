@@ -119,10 +119,10 @@ def train(
 class Beginning:
     """The part of a training in which recognition weighs less, until the relation is found.
 
-    Recognition is learned from the first step on, the relation after a plateau, and the gradients
-    of both are clipped together: what is learned early keeps the other from being found. So the
-    relation comes first. It counts as found where its term, the mean of the last
-    :data:`BEGINNING_STEPS` steps, is below :data:`BEGINNING_LOSS` nats; chance is 0.69.
+    Recognition is learned from the first step on, the relation after a plateau. More trainings
+    leave it, and sooner, where recognition weighs less until then. The relation counts as found
+    where its term, the mean of the last :data:`BEGINNING_STEPS` steps, is below
+    :data:`BEGINNING_LOSS` nats; chance is 0.69.
 
     Args:
         limit: Steps that it lasts at most.

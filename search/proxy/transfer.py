@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
+import functools
 import time
 from typing import Any
 
@@ -195,10 +196,16 @@ def transfer(network: ProxyNetwork, task: TransferTask, recipe: TransferRecipe, 
         ProxyFailed: The loss is no finite number.
     """
     part = examples(task, Split.TRAIN, recipe.steps * recipe.batch, _SEEDS + seed)
-    measured_on = examples(task, Split.VALIDATION, recipe.evaluation_canvases, _VALIDATION_SEED)
+    measured_on = _validation(task, recipe.evaluation_canvases)
     replace_readings(network, part.answers.shape[-1] * part.choices, seed)
     _train(network, part, recipe)
     return _share_right(network, measured_on)
+
+
+@functools.lru_cache(maxsize=len(TransferTask))
+def _validation(task: TransferTask, count: int) -> Examples:
+    """What a task is measured on: the same for all variants, hence kept."""
+    return examples(task, Split.VALIDATION, count, _VALIDATION_SEED)
 
 
 def replace_readings(network: ProxyNetwork, outputs: int, seed: int) -> None:
