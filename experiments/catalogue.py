@@ -69,6 +69,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Which changes of a network does each of the proxy's tasks see, and which none?",
         "experiments.proxy_tasks:run",
     ),
+    "task_audit": Experiment(
+        "Which axis ranks best: the cue task alone, or the mean of more of the proxy's tasks?",
+        "experiments.task_audit:run",
+    ),
     "score_health": Experiment(
         "Is every zero-cost score a finite number for every variant, and what does it cost?",
         "experiments.score_health:run",

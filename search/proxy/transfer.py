@@ -33,7 +33,7 @@ from search.proxy.digits import CELLS, GRID, IGNORED, Split, canvases
 from search.proxy.evaluation import ProxyResult, train_and_measure
 from search.proxy.feed import as_input
 from search.proxy.network import ProxyNetwork, draw
-from search.proxy.recipe import Scheduled
+from search.proxy.recipe import ProxyRecipe, Scheduled
 from search.proxy.routing import ROUTING, RoutingRecipe, go_on
 from search.proxy.textures import CLASSES as TEXTURES
 from search.proxy.textures import textures
@@ -118,6 +118,30 @@ class TransferRecipe(Scheduled):
         for name in ("steps", "batch", "evaluation_canvases"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @classmethod
+    def following(cls, cue: ProxyRecipe) -> TransferRecipe:
+        """In the proportions of :data:`TRANSFER` to a search's training on the cue task."""
+        longer = cue.steps / TRANSFER.routing.cue.steps
+        more = cue.evaluation_canvases / TRANSFER.routing.cue.evaluation_canvases
+
+        def scaled(count: int, factor: float) -> int:
+            return max(1, round(count * factor))
+
+        routing = dataclasses.replace(
+            TRANSFER.routing,
+            name=cue.name,
+            cue=cue,
+            steps=scaled(TRANSFER.routing.steps, longer),
+            evaluation_canvases=scaled(TRANSFER.routing.evaluation_canvases, more),
+        )
+        return dataclasses.replace(
+            TRANSFER,
+            name=cue.name,
+            routing=routing,
+            steps=scaled(TRANSFER.steps, longer),
+            evaluation_canvases=scaled(TRANSFER.evaluation_canvases, more),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

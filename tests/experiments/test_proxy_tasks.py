@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from effvit import ConfigError, ModelConfig
-from experiments import proxy_tasks
+from experiments import task_trainings
 from experiments.catalogue import Options
 from experiments.proxy_tasks import BASE, QUICK, measure_all, networks, quick_recipe, run
 from experiments.proxy_tasks_page import BASE as BASE_LABEL
@@ -24,6 +24,7 @@ from experiments.proxy_tasks_page import (
     page,
     sentences,
 )
+from experiments.task_trainings import TaskTraining, record
 from search.proxy.evaluation import ProxyResult
 from search.proxy.scaling import proxy_config
 from search.proxy.transfer import TRANSFER, TransferResult
@@ -69,7 +70,7 @@ class FakePool:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakePool]:
-    monkeypatch.setattr(proxy_tasks, "WorkerPool", FakePool)
+    monkeypatch.setattr(task_trainings, "WorkerPool", FakePool)
     return FakePool
 
 
@@ -78,7 +79,8 @@ def made_up(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     rows = []
     for label, seed in itertools.product(networks(), SEEDS):
         config = networks()[label]
-        row = proxy_tasks.record(label, seed, config, TRANSFER, result(0.5, seed=seed))
+        training = TaskTraining(label, config, TRANSFER, seed)
+        row = record(training, result(0.5, seed=seed))
         spread = NOISE[seed] if label != BASE_LABEL else 0.0
         rows.append(row | {task: scores.get(label, {}).get(task, 0.5) + spread for task in TASKS})
     table: pd.DataFrame = pd.DataFrame(rows)
@@ -178,7 +180,7 @@ def test_the_figure_has_a_panel_a_task_and_a_mark_a_change() -> None:
 
 def test_the_quick_form_trains_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step or two on every task, in this process."""
-    monkeypatch.setattr(proxy_tasks, "WorkerPool", Here)
+    monkeypatch.setattr(task_trainings, "WorkerPool", Here)
     rows = measure_all(Options(out=tmp_path, quick=True))
     assert len(rows) == 2 * len(QUICK)
     assert rows["error"].isna().all()

@@ -1,0 +1,73 @@
+"""Which axis of accuracy is worth its seconds: the cue task alone, or more of the proxy's tasks?
+
+Variants of a space, those of ``proxy_audit``, are trained on all tasks: once as a trial of a search
+would be, and twice as long with other seeds. An axis is the mean of some tasks
+(:mod:`search.proxy.tasks`). Each is asked how well a trial ranks variants as the longer training of
+the same axis does, beside how well another longer training does, and how well it ranks them as the
+longer training of all tasks does, which no axis but the last one sees whole.
+
+Rows are appended as trainings finish; a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from effvit.config import unknown_name
+from experiments.audit.plan import plan
+from experiments.catalogue import Options
+from experiments.task_audit_page import REFERENCE, SEARCH, page, summarise
+from experiments.task_trainings import TaskTraining, measure_tasks
+from search.proxy.transfer import TransferRecipe
+from search.records import write_text
+from spaces import SPACES, get_space
+from spaces.space import Space
+
+SPACE = "sepvit"
+SEARCH_SEED = 0
+REFERENCE_SEEDS = (100, 101)
+
+
+def run(options: Options) -> None:
+    """Train what is missing, then write the page of the space."""
+    name = options.space or SPACE
+    if name not in SPACES:
+        raise unknown_name("space", name, SPACES)
+    path = raw(options.out, name)
+    trainings = planned(get_space(name), options.seed, quick=options.quick)
+    rows = measure_tasks(trainings, path, options.workers)
+    console = Console(soft_wrap=True)
+    failed = rows["error"].fillna("").astype(bool)
+    for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
+        console.print(f"left out: {label}: {reason}", markup=False)
+    text = page({name: summarise(rows)})
+    write_text(path.with_suffix(".md"), text)
+    console.print(f"written: {path}, {path.with_suffix('.md')}")
+
+
+def raw(folder: Path, space: str) -> Path:
+    """Where the trainings of a space are kept."""
+    return folder / f"task_audit_{space}.csv"
+
+
+def kept(folder: Path) -> dict[str, pd.DataFrame]:
+    """Trainings that a folder holds, by space."""
+    return {
+        space: pd.read_csv(raw(folder, space)) for space in SPACES if raw(folder, space).exists()
+    }
+
+
+def planned(space: Space, seed: int, *, quick: bool) -> list[TaskTraining]:
+    """All trainings: a trial's of every variant, then the longer ones, seed by seed."""
+    audit = plan(space, seed, quick=quick)
+    search, reference = (TransferRecipe.following(each) for each in (audit.search, audit.reference))
+    assert (search.name, reference.name) == (SEARCH, REFERENCE)
+    order = [(search, SEARCH_SEED), *((reference, each) for each in REFERENCE_SEEDS)]
+    return [
+        TaskTraining(label, config, recipe, each)
+        for recipe, each in order
+        for label, config in audit.variants.items()
+    ]

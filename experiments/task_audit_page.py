@@ -1,0 +1,188 @@
+"""How well each axis of accuracy ranks, as a page made from kept trainings alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.ablation.layout import DASH, Table
+from experiments.ablation.writers import markdown_table
+from experiments.ranking import Estimate, FloatArray, estimate, kendall, partial_kendall
+from search.proxy.tasks import AXES, CUE, LOCALISATION, ROUTING, TEXTURE
+
+PAGE = "task_audit.md"
+SEARCH, REFERENCE = "search", "reference"
+"""Recipes of the trainings."""
+
+ALL = "all"
+"""The axis that all are held against."""
+
+COLUMN = {CUE: "accuracy"}
+"""Column of a task's score, where that is not its name."""
+
+INTRODUCTION = """\
+# What should a search's accuracy be the mean of?
+
+`python -m experiments.run task_audit --space SPACE` trains the variants of the
+[audit](proxy_audit.md) on all of the proxy's tasks ([what they are](proxy_tasks.md)): once as a
+trial of a search, and with other seeds twice as long on every task. The accuracy of an axis is the
+mean of its tasks' shares of right cells. Kendall's tau with the longer training; 95 % intervals are
+of a bootstrap over variants:
+
+- *of the same axis*: how well a trial ranks by what it measures; *another longer training* is what
+  noise allows there;
+- *of all tasks*: how well it ranks by the mean of all four, of which the first axis sees one.
+
+All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AxisResult:
+    """How an axis ranks; see the page.
+
+    Attributes:
+        own, own_fixed, whole, whole_fixed, ceiling: Kendall's tau with the longer training, mean of
+            its seeds: of the same axis, the same at fixed MACs, of all tasks, that at fixed MACs;
+            and one longer training with another.
+        work: Canvases trained on for all its tasks, as a multiple of those of the cue task alone.
+    """
+
+    own: Estimate
+    own_fixed: Estimate
+    whole: Estimate
+    whole_fixed: Estimate
+    ceiling: Estimate | None
+    work: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpaceResult:
+    """What the trainings of a space say.
+
+    Attributes:
+        variants: How many have a training of each kind.
+        seeds: Of the longer training.
+        axes: By name.
+        baseline: Kendall's tau of MACs with the longer training of all tasks.
+        seconds: Of all tasks of a trial: the median.
+        where: Processor, version of torch, date.
+    """
+
+    variants: int
+    seeds: int
+    axes: dict[str, AxisResult]
+    baseline: Estimate
+    seconds: float
+    where: str
+
+
+def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:
+    """The accuracy of each training on an axis."""
+    columns = [COLUMN.get(task, task) for task in AXES[axis]]
+    means: pd.Series[float] = rows[columns].mean(axis=1, skipna=False)
+    return means
+
+
+def summarise(rows: pd.DataFrame) -> SpaceResult:
+    """Say how each axis ranks the variants that have all their trainings."""
+    tables = {axis: _by_seed(rows, axis) for axis in AXES}
+    canvases = _canvases(json.loads(rows.loc[rows["recipe"] == SEARCH, "recipe_settings"].iloc[0]))
+    first = tables[ALL]
+    macs = rows.groupby("label")["macs"].first().loc[first.index].to_numpy(np.float64)
+    whole = _reference(first).mean(axis=0)
+    last = rows.iloc[-1]
+    return SpaceResult(
+        variants=len(first),
+        seeds=len(_reference(first)),
+        axes={
+            axis: _axis(table, whole, macs, sum(canvases[task] for task in AXES[axis]))
+            for axis, table in tables.items()
+        },
+        baseline=estimate(kendall, macs, whole),
+        seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
+        where=f"{last['cpu']}, torch {last['torch']}, {str(last['date'])[:10]}",
+    )
+
+
+def _canvases(recipe: Mapping[str, Any]) -> dict[str, float]:
+    """How many canvases each task is trained on, as a multiple of the cue task's."""
+    routing = recipe["routing"]
+    further = {ROUTING: routing, LOCALISATION: recipe, TEXTURE: recipe}
+    return {
+        task: each["steps"] * each["batch"] / (routing["cue"]["steps"] * routing["cue"]["batch"])
+        for task, each in {CUE: routing["cue"], **further}.items()
+    }
+
+
+def _by_seed(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """A row a variant, a column a training; variants that lack one are left out."""
+    scored = rows.assign(score=accuracies(rows, axis))
+    wide = scored.pivot_table(index="label", columns=["recipe", "seed"], values="score", sort=False)
+    table: pd.DataFrame = wide.dropna()
+    return table
+
+
+def _reference(table: pd.DataFrame) -> FloatArray:
+    """(seeds, variants) of the longer training."""
+    values: FloatArray = table[REFERENCE].to_numpy(np.float64).T
+    return values
+
+
+def _axis(table: pd.DataFrame, whole: FloatArray, macs: FloatArray, work: float) -> AxisResult:
+    trial: FloatArray = table[SEARCH].to_numpy(np.float64)[:, 0]
+    longer = _reference(table)
+    own = longer.mean(axis=0)
+    return AxisResult(
+        own=estimate(kendall, trial, own),
+        own_fixed=estimate(partial_kendall, trial, own, macs),
+        whole=estimate(kendall, trial, whole),
+        whole_fixed=estimate(partial_kendall, trial, whole, macs),
+        ceiling=estimate(kendall, longer[0], longer[1]) if len(longer) > 1 else None,
+        work=work,
+    )
+
+
+def page(results: Mapping[str, SpaceResult]) -> str:
+    """The page, in Markdown."""
+    parts = [INTRODUCTION]
+    for space, result in results.items():
+        parts += [f"## {space}\n", markdown_table(_table(result)) + "\n", _how(result)]
+    return "\n".join(parts)
+
+
+def _table(result: SpaceResult) -> Table:
+    header = (
+        "axis", "of the same axis", "at fixed MACs", "another longer training", "of all tasks",
+        "at fixed MACs", "canvases",
+    )  # fmt: skip
+    lines = tuple(
+        (
+            axis,
+            *map(_cell, (each.own, each.own_fixed, each.ceiling, each.whole, each.whole_fixed)),
+            f"{each.work:.1f}x",
+        )
+        for axis, each in result.axes.items()
+    )
+    return Table("", "", header, lines)
+
+
+def _cell(found: Estimate | None) -> str:
+    if found is None or math.isnan(found.value):
+        return DASH
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _how(result: SpaceResult) -> str:
+    return (
+        f"{result.variants} variants, one training of a trial, {result.seeds} longer ones. MACs by "
+        f"themselves rank as the longer training of all tasks does with tau "
+        f"{_cell(result.baseline)}. Seconds of a trial on all tasks, the median: "
+        f"{result.seconds:.0f}. {result.where}.\n"
+    )
