@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,9 @@ import pandas as pd
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.ranking import Estimate, FloatArray, estimate, kendall, partial_kendall
-from search.proxy.tasks import AXES, CUE, LOCALISATION, ROUTING, TEXTURE
+from search.proxy import ProxyRecipe
+from search.proxy.tasks import AXES, CUE
+from search.proxy.transfer import work
 
 PAGE = "task_audit.md"
 SEARCH, REFERENCE = "search", "reference"
@@ -51,6 +52,7 @@ class AxisResult:
         own, own_fixed, whole, whole_fixed, ceiling: Kendall's tau with the longer training, mean of
             its seeds: of the same axis, the same at fixed MACs, of all tasks, that at fixed MACs;
             and one longer training with another.
+        macs: The tau of MACs with the longer training of the same axis.
         work: Canvases trained on for all its tasks, as a multiple of those of the cue task alone.
     """
 
@@ -58,7 +60,8 @@ class AxisResult:
     own_fixed: Estimate
     whole: Estimate
     whole_fixed: Estimate
-    ceiling: Estimate | None
+    ceiling: Estimate
+    macs: float
     work: float
 
 
@@ -83,6 +86,34 @@ class SpaceResult:
     where: str
 
 
+def committed(results: Mapping[str, SpaceResult]) -> pd.DataFrame:
+    """Rows of the summary that travels with the package: how each axis ranks by what it measures.
+
+    Returns:
+        A row a space and axis: ``variants``; ``tau``, ``low``, ``high`` with the longer training of
+        the same axis, and ``fixed``, ``fixed_low``, ``fixed_high`` at fixed MACs; ``ceiling``,
+        another longer training; ``macs``, tau of MACs.
+    """
+    found: pd.DataFrame = pd.DataFrame(
+        {
+            "space": space,
+            "axis": axis,
+            "variants": result.variants,
+            "tau": each.own.value,
+            "low": each.own.low,
+            "high": each.own.high,
+            "fixed": each.own_fixed.value,
+            "fixed_low": each.own_fixed.low,
+            "fixed_high": each.own_fixed.high,
+            "ceiling": each.ceiling.value,
+            "macs": each.macs,
+        }
+        for space, result in results.items()
+        for axis, each in result.axes.items()
+    )
+    return found
+
+
 def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:
     """The accuracy of each training on an axis."""
     columns = [COLUMN.get(task, task) for task in AXES[axis]]
@@ -93,7 +124,8 @@ def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:
 def summarise(rows: pd.DataFrame) -> SpaceResult:
     """Say how each axis ranks the variants that have all their trainings."""
     tables = {axis: _by_seed(rows, axis) for axis in AXES}
-    canvases = _canvases(json.loads(rows.loc[rows["recipe"] == SEARCH, "recipe_settings"].iloc[0]))
+    settings = json.loads(rows.loc[rows["recipe"] == SEARCH, "recipe_settings"].iloc[0])
+    cue = ProxyRecipe(**settings["routing"]["cue"])
     first = tables[ALL]
     macs = rows.groupby("label")["macs"].first().loc[first.index].to_numpy(np.float64)
     whole = _reference(first).mean(axis=0)
@@ -102,23 +134,12 @@ def summarise(rows: pd.DataFrame) -> SpaceResult:
         variants=len(first),
         seeds=len(_reference(first)),
         axes={
-            axis: _axis(table, whole, macs, sum(canvases[task] for task in AXES[axis]))
-            for axis, table in tables.items()
+            axis: _axis(table, whole, macs, work(cue, AXES[axis])) for axis, table in tables.items()
         },
         baseline=estimate(kendall, macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
         where=f"{last['cpu']}, torch {last['torch']}, {str(last['date'])[:10]}",
     )
-
-
-def _canvases(recipe: Mapping[str, Any]) -> dict[str, float]:
-    """How many canvases each task is trained on, as a multiple of the cue task's."""
-    routing = recipe["routing"]
-    further = {ROUTING: routing, LOCALISATION: recipe, TEXTURE: recipe}
-    return {
-        task: each["steps"] * each["batch"] / (routing["cue"]["steps"] * routing["cue"]["batch"])
-        for task, each in {CUE: routing["cue"], **further}.items()
-    }
 
 
 def _by_seed(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
@@ -144,7 +165,8 @@ def _axis(table: pd.DataFrame, whole: FloatArray, macs: FloatArray, work: float)
         own_fixed=estimate(partial_kendall, trial, own, macs),
         whole=estimate(kendall, trial, whole),
         whole_fixed=estimate(partial_kendall, trial, whole, macs),
-        ceiling=estimate(kendall, longer[0], longer[1]) if len(longer) > 1 else None,
+        ceiling=estimate(kendall, *longer[:2]),
+        macs=float(kendall(macs, own)),
         work=work,
     )
 
@@ -173,8 +195,8 @@ def _table(result: SpaceResult) -> Table:
     return Table("", "", header, lines)
 
 
-def _cell(found: Estimate | None) -> str:
-    if found is None or math.isnan(found.value):
+def _cell(found: Estimate) -> str:
+    if math.isnan(found.value):
         return DASH
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 

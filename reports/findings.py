@@ -190,7 +190,10 @@ class Variant(NamedTuple):
     accuracy_low: float
     accuracy_high: float
     relation: float
+    cue_accuracy: float
     routing: float
+    localisation: float
+    texture: float
     test_accuracy: float
     seeds: float
     found: float
@@ -236,7 +239,6 @@ def _from_finalist(row: Finalist) -> Variant:
     return _from_row(row)._replace(
         accuracy_low=row.accuracy_low,
         accuracy_high=row.accuracy_high,
-        routing=row.routing,
         test_accuracy=row.test_accuracy,
         seeds=row.seeds,
         found=row.found,
@@ -261,12 +263,40 @@ def _from_row(row: Trial | Finalist) -> Variant:
         accuracy_low=math.nan,
         accuracy_high=math.nan,
         relation=row.relation,
-        routing=math.nan,
+        cue_accuracy=row.cue_accuracy,
+        routing=row.routing,
+        localisation=row.localisation,
+        texture=row.texture,
         test_accuracy=math.nan,
         seeds=math.nan,
         found=math.nan,
         on_front=True,
     )
+
+
+TASK_COLUMNS: Mapping[str, str] = {
+    "cue": "cue_accuracy",
+    "routing": "routing",
+    "localisation": "localisation",
+    "texture": "texture",
+}
+"""Record columns of single tasks, by the task's name."""
+
+
+def task_columns(rows: Iterable[Variant | Trial], tasks: Sequence[str]) -> dict[str, str]:
+    """Tasks whose scores are shown beside the accuracy, and their columns.
+
+    Args:
+        rows: What is shown.
+        tasks: What accuracy is the mean of; of one alone its score is not shown a second time.
+    """
+    shown = {name: column for name, column in TASK_COLUMNS.items() if (name,) != tuple(tasks)}
+    known = list(rows)
+    return {
+        name: column
+        for name, column in shown.items()
+        if any(not math.isnan(getattr(row, column)) for row in known)
+    }
 
 
 class Saving(NamedTuple):

@@ -73,7 +73,7 @@ def _answers(run: Run) -> dict[str, Any]:
         "objectives": [findings.objective_name(name) for name in run.settings.objectives],
         "warnings": run.warnings,
         "has_test": any(not math.isnan(row.test_accuracy) for row in table),
-        "has_routing": any(not math.isnan(row.routing) for row in table),
+        "tasks": findings.task_columns(table, run.settings.proxy.tasks),
         "has_relation": findings.has_relation(run),
     }
 
@@ -114,6 +114,7 @@ def _evidence(run: Run) -> dict[str, Any]:
         "failures": findings.failures(run),
         "columns": _axis_columns(run.settings),
         "rows": [_row(trial) for trial in run.trials],
+        "trial_tasks": findings.task_columns(run.trials, run.settings.proxy.tasks),
         "extra_columns": list(run.trials[0].extra) if run.trials else [],
     }
 

@@ -61,11 +61,14 @@ class Proxy:
 
     Attributes:
         accuracy: What an axis of accuracies is called.
+        tasks: Those of the embedded ones that accuracy is the mean of; one where an earlier version
+            wrote the settings.
     """
 
     name: str
     description: str
     accuracy: str
+    tasks: tuple[str, ...]
     search_recipe: Mapping[str, Any]
     final_recipe: Mapping[str, Any]
     resolves: tuple[str, ...]
@@ -130,6 +133,8 @@ class Trial:
         latency_predicted_ms: NaN where nothing was predicted.
         accuracy, relation, recognition, hypervolume: Shares, 0 to 1. Relation and recognition are
             of the embedded task; NaN, like ``relation_found`` None, of any other.
+        cue_accuracy, routing, localisation, texture: Shares of single tasks; NaN of those that are
+            no part of the accuracy, and where an earlier version wrote the table.
         proxy_resolution: Images of the last training, such as ``64x64``; empty for the embedded
             task, and where an earlier version wrote the table.
         axes: Value by axis name, as written. extra: Columns this version does not know.
@@ -153,6 +158,10 @@ class Trial:
     latency_source: str
     latency_predicted_ms: float
     accuracy: float
+    cue_accuracy: float
+    routing: float
+    localisation: float
+    texture: float
     relation: float
     recognition: float
     relation_found: bool | None
@@ -177,7 +186,8 @@ class Finalist:
     Attributes:
         accuracy: Mean over seeds; ``_sd`` its standard deviation between seeds, ``_low`` and
             ``_high`` the 95 % interval of the mean.
-        latency_source, latency_predicted_ms: As in :class:`Trial`.
+        latency_source, latency_predicted_ms: As in :class:`Trial`; so are the scores of single
+            tasks, but for ``routing``, which all finalists have.
         found: Seeds, of ``seeds``, that found the relation; NaN where the task has none.
         on_front: Whether the variant is still not dominated.
     """
@@ -200,8 +210,14 @@ class Finalist:
     relation_sd: float
     recognition: float
     recognition_sd: float
+    cue_accuracy: float
+    cue_accuracy_sd: float
     routing: float
     routing_sd: float
+    localisation: float
+    localisation_sd: float
+    texture: float
+    texture_sd: float
     seeds: float
     found: float
     test_accuracy: float
@@ -377,11 +393,18 @@ def _cell(place: str, cell: str, read: Callable[[str], object]) -> object:
 
 
 SHARES = (
-    "accuracy", "relation", "recognition", "routing", "test_accuracy", "hypervolume", "importance",
+    "accuracy", "relation", "recognition", "test_accuracy", "hypervolume", "importance",
+    "cue_accuracy", "routing", "localisation", "texture",
 )  # fmt: skip
 """Columns whose values lie in 0 to 1."""
 
-NEWER = dict.fromkeys(("proxy_resolution", "routing", "routing_sd"), "")
+NEWER = dict.fromkeys(
+    (
+        "proxy_resolution", "cue_accuracy", "cue_accuracy_sd", "routing", "routing_sd",
+        "localisation", "localisation_sd", "texture", "texture_sd",
+    ),
+    "",
+)  # fmt: skip
 """Columns that records of older versions lack, and what is read then."""
 
 INTERVAL_ENDS = ("accuracy_low", "accuracy_high")
@@ -573,6 +596,7 @@ def _proxy(keys: _Keys) -> Proxy:
         name=keys.take("name", str),
         description=keys.take("description", str),
         accuracy=keys.optional("accuracy", str) or DIGITS_ACCURACY,
+        tasks=tuple(map(str, keys.optional("tasks", list) or ("cue",))),
         search_recipe=keys.take("search_recipe", dict),
         final_recipe=keys.take("final_recipe", dict),
         resolves=keys.texts("resolves"),

@@ -13,8 +13,11 @@ from search.data_proxy import RESOLUTION, ImageTraining, image_training
 from search.datasets import EMBEDDED, DataSettings
 from search.fidelities import check_fidelities
 from search.proxy.digits import CANVAS
+from search.proxy.mean_statement import mean_statement
 from search.proxy.scaling import family_steps
 from search.proxy.statement import statement
+from search.proxy.tasks import CUE, axis_tasks
+from search.proxy.transfer import work
 from search.settings import Proxy
 from search.train.options import changed
 from search.train.recipe import named_recipe
@@ -34,6 +37,7 @@ class Axis:
         search_recipe, final_recipe: How trials and finalists are trained.
         statement: What every report must say about it, as JSON values.
         steps: Steps of the embedded task that are about as much work as a trial.
+        tasks: Those of the embedded ones that accuracy is the mean of.
         announcement: What is trained how, in a line; empty for the embedded task.
     """
 
@@ -43,6 +47,7 @@ class Axis:
     final_recipe: TrainingRecipe
     statement: Mapping[str, Any]
     steps: int
+    tasks: tuple[str, ...] = (CUE,)
     announcement: str = ""
 
 
@@ -53,6 +58,7 @@ class AxisOptions:
     Attributes:
         data: The data set.
         proxy, fidelities: As in :class:`search.settings.RunSettings`.
+        tasks: Name of an axis of embedded tasks, of :data:`search.proxy.tasks.AXES`.
         steps, final_steps: Of trainings on the embedded task.
         resolution: Of the images of another data set, such as ``64``.
         recipe: Name of its recipe.
@@ -63,6 +69,7 @@ class AxisOptions:
     data: DataSettings
     proxy: Proxy = Proxy.TRAINING
     fidelities: str = "full"
+    tasks: str = CUE
     steps: int | None = None
     final_steps: int | None = None
     resolution: str | None = None
@@ -76,6 +83,7 @@ class AxisOptions:
         return {
             "--proxy supernet": self.proxy is Proxy.SUPERNET,
             "--fidelities " + self.fidelities: any(check_fidelities(self.fidelities).rungs),
+            "--tasks " + self.tasks: self.tasks != CUE,
             "--steps": self.steps is not None,
             "--final-steps": self.final_steps is not None,
         }
@@ -124,15 +132,21 @@ def _refuse(given: Mapping[str, bool], needs: str) -> None:
 
 
 def _embedded(space: Space, options: AxisOptions) -> Axis:
-    family = space.unrank(0).family
+    family, tasks = space.unrank(0).family, axis_tasks(options.tasks)
+    if options.proxy is Proxy.SUPERNET and tasks != (CUE,):
+        raise ConfigError(
+            f"a supernet learns the cue task alone: --proxy supernet needs --tasks {CUE}, "
+            f"got {options.tasks!r}"
+        )
     search = embedded_recipe(proxy.SEARCH, family, options.steps)
     return Axis(
         data=options.data,
         resolution=None,
         search_recipe=search,
         final_recipe=embedded_recipe(proxy.FULL, family, options.final_steps),
-        statement=statement(space.name),
-        steps=search.steps,
+        statement=statement(space.name) if tasks == (CUE,) else mean_statement(space.name, tasks),
+        steps=round(search.steps * work(search, tasks)),
+        tasks=tasks,
     )
 
 

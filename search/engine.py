@@ -293,6 +293,7 @@ class Search:
             self._settings.search_recipe,
             self._settings.seed,
             memory=self._ladder.file_of(record),
+            tasks=self._settings.tasks,
         )
         if rung is None:
             return task
@@ -355,6 +356,8 @@ class Search:
             record.state, record.reason = "complete", ""
             record.accuracy, record.relation = result.accuracy, result.relation
             record.recognition, record.relation_found = result.recognition, result.relation_found
+            record.cue_accuracy, record.routing = result.cue_accuracy, result.routing
+            record.localisation, record.texture = result.localisation, result.texture
             record.proxy_attempts = result.attempts
             _note_training(record, result)
         self._finish(record)

@@ -13,6 +13,7 @@ import optuna
 from scipy import stats
 
 from search.front import hypervolume, non_dominated
+from search.proxy.tasks import CUE
 from search.records import Front, Scale, TrialRecord
 from search.workers import (
     AnyOutcome,
@@ -58,8 +59,7 @@ def select_finalists(records: Sequence[TrialRecord], scale: Scale, count: int) -
 class Score:
     """One training of a finalist: validation scores, and accuracy on the test part.
 
-    ``relation``, ``recognition``, ``relation_found`` and ``routing`` are None where the task has no
-    such thing; ``routing`` also where an older version trained.
+    Of single tasks, and of parts of them, scores are None where nothing was trained on them.
     """
 
     accuracy: float
@@ -68,6 +68,13 @@ class Score:
     relation_found: bool | None
     test_accuracy: float
     routing: float | None = None
+    cue_accuracy: float | None = None
+    localisation: float | None = None
+    texture: float | None = None
+
+
+TASK_SCORES = ("cue_accuracy", "routing", "localisation", "texture")
+"""Of single tasks."""
 
 
 class FinalRound:
@@ -79,6 +86,7 @@ class FinalRound:
         recipe: TrainingRecipe,
         seeds: Sequence[int],
         test_part: str | None = None,
+        tasks: tuple[str, ...] = (CUE,),
     ) -> None:
         """Prepare the round.
 
@@ -88,11 +96,13 @@ class FinalRound:
             seeds: Each of them is trained with each of these.
             test_part: Name of the data set's test part, where it is not the usual one. It may
                 change when a run is resumed, since trials do not depend on it.
+            tasks: Those of the embedded ones that accuracy is the mean of.
         """
         self._study = study
         self._recipe = recipe
         self._seeds = tuple(seeds)
         self._test_part = test_part
+        self._tasks = tasks
 
     def missing(self, finalists: Sequence[TrialRecord]) -> list[tuple[TrialRecord, int]]:
         """Pairs of finalist and seed that are not trained yet, the longest first."""
@@ -113,7 +123,10 @@ class FinalRound:
     ) -> None:
         """Train what is missing. A training that fails is left out of the mean."""
         pairs = self.missing(finalists)
-        tasks = [TrainingTask(r.model_config, self._recipe, seed, final=True) for r, seed in pairs]
+        tasks = [
+            TrainingTask(record.model_config, self._recipe, seed, final=True, tasks=self._tasks)
+            for record, seed in pairs
+        ]
         for index, outcome in train_insistently(pool, tasks):
             record, seed = pairs[index]
             key = self._key(record.number, seed)
@@ -160,15 +173,8 @@ def _as_attribute(outcome: AnyOutcome) -> dict[str, Any]:
         return {"reason": outcome.reason}
     result = trial_scores(outcome)
     assert result.test_accuracy is not None
-    score = Score(
-        result.accuracy,
-        result.relation,
-        result.recognition,
-        result.relation_found,
-        result.test_accuracy,
-        result.routing,
-    )
-    return dataclasses.asdict(score)
+    kept = {field.name: getattr(result, field.name) for field in dataclasses.fields(Score)}
+    return dataclasses.asdict(Score(**kept))
 
 
 def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[str, Any]:
@@ -194,7 +200,8 @@ def _row(record: TrialRecord, scores: Sequence[Score], on_front: bool) -> dict[s
     row["recognition"], row["recognition_sd"] = _mean_sd(
         _known(score.recognition for score in scores)
     )
-    row["routing"], row["routing_sd"] = _mean_sd(_known(score.routing for score in scores))
+    for task in TASK_SCORES:
+        row[task], row[f"{task}_sd"] = _mean_sd(_known(getattr(score, task) for score in scores))
     row["seeds"] = len(scores)
     found = _known(score.relation_found for score in scores)
     row["found"] = sum(found) if found else None

@@ -9,6 +9,7 @@ import typer
 
 from search.fidelities import FIDELITIES
 from search.latency.source import LatencyMode
+from search.proxy.tasks import AXES
 from search.samplers import SAMPLERS
 from search.samplers.choice import AUTO
 from search.settings import Proxy
@@ -82,6 +83,16 @@ ProxyOption = Annotated[
         "--proxy",
         help="What says how accurate variants are: a short training of each, or the weights "
         "of one supernet, which is trained first. Finalists are trained in any case.",
+        rich_help_panel=ACCURACY,
+    ),
+]
+TasksOption = Annotated[
+    str,
+    typer.Option(
+        "--tasks",
+        help="Tasks that accuracy is the mean of: "
+        + "; ".join(f"{name}: {' + '.join(tasks)}" for name, tasks in AXES.items())
+        + ".",
         rich_help_panel=ACCURACY,
     ),
 ]

@@ -39,6 +39,8 @@ class TrialRecord:
         latency_source: ``measured`` or ``predicted``; empty without a latency.
         latency_predicted_ms: What was predicted, also where the front was measured afterwards.
         accuracy: Proxy score on the validation part, 0 to 1.
+        cue_accuracy, routing, localisation, texture: On single tasks of the embedded ones; accuracy
+            is the mean of those that the search asked for, the others are None.
         relation, recognition: The same of the parts of the embedded task; None with a data set.
         relation_found: Whether training found the relation between cells at all.
         proxy_resolution: Images that the last training was with, such as ``64x64``; empty for the
@@ -70,6 +72,10 @@ class TrialRecord:
     latency_source: str = ""
     latency_predicted_ms: float | None = None
     accuracy: float | None = None
+    cue_accuracy: float | None = None
+    routing: float | None = None
+    localisation: float | None = None
+    texture: float | None = None
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None

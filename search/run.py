@@ -65,12 +65,14 @@ from search.options import (
     SpaceOption,
     StepsOption,
     StorageOption,
+    TasksOption,
     ThreadsOption,
     TrialsOption,
     WorkersOption,
 )
 from search.progress import Progress
 from search.proxy import ProxyRecipe
+from search.proxy.tasks import CUE
 from search.quantities import Budgets
 from search.records import Scale, TrialRecord, write_csv, write_json, write_trials
 from search.remeasure import FrontMeter, describe_errors
@@ -135,6 +137,7 @@ def run(
     latency: LatencyOption = LatencyMode.AUTO,
     fidelities: FidelitiesOption = "full",
     by: ProxyOption = Proxy.TRAINING,
+    tasks: TasksOption = CUE,
     data: DataOption = EMBEDDED,
     data_root: DataRootOption = None,
     classes: ClassesOption = None,
@@ -182,6 +185,7 @@ def run(
         data=images,
         proxy=by,
         fidelities=fidelities,
+        tasks=tasks,
         steps=steps,
         final_steps=final_steps,
         resolution=data_resolution,
@@ -215,6 +219,7 @@ def run(
         fidelities=fidelities,
         processor=device_name(checked_device(device)),
         proxy=by.value,
+        tasks=axis.tasks,
     )
     source = choose_source(latency, _table_key(settings), begun or None)
     settings = dataclasses.replace(settings, latency_source=source)
@@ -341,7 +346,9 @@ def _search_and_report(
         records = write()
         chosen = select_finalists(records, scale, settings.finalists)
         seeds = range(settings.seed + 1, settings.seed + 1 + settings.final_seeds)
-        final = FinalRound(study, settings.final_recipe, seeds, settings.data.test_part)
+        final = FinalRound(
+            study, settings.final_recipe, seeds, settings.data.test_part, settings.tasks
+        )
         trainings = len(chosen) * settings.final_seeds
         earlier = trainings - len(final.missing(chosen))
         with Progress(console, scale, trainings, title="finalists", done=earlier) as progress:

@@ -13,40 +13,37 @@ from pathlib import Path
 import torch
 
 from effvit import ModelConfig
-from search.proxy import Paused, ProxyRecipe, ProxyResult, evaluate, evaluate_rung
+from search.proxy import Paused, ProxyRecipe, ProxyResult, evaluate_rung
 
 UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 """What a file that was cut off, or is none of ours, raises."""
 
 
 def train_to_rung(
-    config: ModelConfig, recipe: ProxyRecipe, seed: int, rung: int | None, memory: Path
+    config: ModelConfig, recipe: ProxyRecipe, seed: int, rung: int, memory: Path
 ) -> ProxyResult:
-    """Train a variant up to a rung or to the end, from where its file left off.
+    """Train a variant up to a rung, from where its file left off.
 
     Args:
         config: The variant at its design resolution.
         recipe: How; its steps are those of the whole training.
         seed: Of initial values and of canvases.
-        rung: Steps after which to pause and write the file; None to go on to the end.
+        rung: Steps after which to pause and write the file.
         memory: The file of this training.
 
     Returns:
-        At a rung what :func:`search.proxy.evaluate_rung` measures, else what
-        :func:`search.proxy.evaluate` does.
+        What :func:`search.proxy.evaluate_rung` measures.
 
     Raises:
         ProxyFailed: The loss is no finite number, or memory does not suffice.
     """
-    if rung is None:
-        return evaluate(config, recipe, seed, paused=_read(memory, recipe.steps))
-    result, paused = evaluate_rung(config, recipe, seed, rung, _read(memory, rung))
+    result, paused = evaluate_rung(config, recipe, seed, rung, read_paused(memory, rung))
     _write(memory, paused)
     return result
 
 
-def _read(memory: Path, steps: int) -> Paused | None:
-    """What the file holds; None without a file that helps."""
+def read_paused(memory: Path, steps: int) -> Paused | None:
+    """What the file of a training holds, to go on to so many steps; None without one that helps."""
     if not memory.exists():
         return None
     try:

@@ -14,6 +14,7 @@ from effvit.config import Resolution
 from search.datasets import EMBEDDED, DataSettings
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe
+from search.proxy.tasks import CUE
 from search.quantities import Budgets
 from search.records import Scale
 from search.samplers import Objective
@@ -65,6 +66,7 @@ class RunSettings:
         fidelities: Their name in :data:`search.fidelities.FIDELITIES`.
         processor: Name of what latency is measured on: a run goes on where it began.
         proxy: What says how accurate variants are, of :class:`Proxy`.
+        tasks: Those of the embedded ones that accuracy is the mean of.
     """
 
     space: str
@@ -89,6 +91,7 @@ class RunSettings:
     fidelities: str = "full"
     processor: str = ""
     proxy: str = "training"
+    tasks: tuple[str, ...] = (CUE,)
 
     FREE = ("trials", "workers", "finalists", "final_seeds", "storage", "sampler_reason")
     """What may differ when a run is resumed."""
@@ -110,6 +113,7 @@ EARLIER: Mapping[str, Any] = {
     "proxy": Proxy.TRAINING.value,
     "data": _searched(DataSettings()),
     "data_resolution": None,
+    "tasks": [CUE],
 }
 """What folders of older versions do not say: it was all there was."""
 

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,19 @@ import torch
 
 from effvit import ModelConfig
 from effvit.config import Resolution
-from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult, evaluate
-from search.proxy.evaluation import evaluate_test
+from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult
+from search.proxy.evaluation import evaluate_test, train_and_measure
+from search.proxy.final import learn_and_test
 from search.proxy.network import ProxyNetwork
 from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
-from search.proxy.transfer import TransferRecipe, TransferResult, evaluate_transfer
-from search.rungs import train_to_rung
+from search.proxy.tasks import CUE, LOCALISATION, ROUTING, TEXTURE, combined
+from search.proxy.transfer import (
+    TransferRecipe,
+    TransferResult,
+    evaluate_transfer,
+    learn_all,
+)
+from search.rungs import read_paused, train_to_rung
 from search.train.recipe import Recipe
 
 PARENT_CHECK_SECONDS = 2.0
@@ -58,6 +65,8 @@ class TrainingTask:
         memory: File of a training that pauses, see :mod:`search.rungs`.
         resolution: Height and width of a data set's images in pixels, where they are to be smaller
             than the search's.
+        tasks: Those of the embedded ones that accuracy is the mean of, see
+            :mod:`search.proxy.tasks`.
     """
 
     config: ModelConfig
@@ -67,6 +76,7 @@ class TrainingTask:
     rung: int | None = None
     memory: Path | None = None
     resolution: Resolution | None = None
+    tasks: tuple[str, ...] = (CUE,)
 
     @property
     def recipe(self) -> ProxyRecipe:
@@ -96,13 +106,18 @@ class TrainingTask:
 class Trained:
     """A training's scores on validation digits, and for a finalist on test digits.
 
-    Of one that paused at a rung, the scores are those on a part of the validation canvases.
-    A finalist is trained on to the second task, whose score on validation digits is ``routing``;
-    None where that training diverged.
+    Attributes:
+        validation, test: Of the cue task. Of a training that paused at a rung, the former is on a
+            part of the validation canvases.
+        further, further_test: The same of the other tasks that accuracy is the mean of.
+        routing: Of a finalist whose accuracy is of the cue task alone: how it does on the second
+            task, on validation digits; None where that training diverged.
     """
 
     validation: ProxyResult
     test: ProxyResult | None = None
+    further: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    further_test: Mapping[str, float] = dataclasses.field(default_factory=dict)
     routing: float | None = None
 
 
@@ -115,7 +130,9 @@ class TrialScores:
         test_accuracy: On the test part, of a finalist.
         relation, recognition, relation_found: See :class:`search.proxy.ProxyResult`; None where the
             task has no such thing.
-        routing: On the second task, of a finalist, see :mod:`search.proxy.routing`.
+        cue_accuracy, routing, localisation, texture: On single tasks of the embedded ones, see
+            :mod:`search.proxy.tasks`; None of tasks not trained on. Routing is known of all
+            finalists, part of the accuracy or not.
         resolution: Height and width of a data set's images; None for the embedded task.
         steps: Optimiser steps.
         seed: What the training was seeded with.
@@ -128,7 +145,10 @@ class TrialScores:
     relation: float | None = None
     recognition: float | None = None
     relation_found: bool | None = None
+    cue_accuracy: float | None = None
     routing: float | None = None
+    localisation: float | None = None
+    texture: float | None = None
     resolution: Resolution | None = None
     steps: int
     seed: int
@@ -140,14 +160,17 @@ def trial_scores(trained: Trained | TrialScores) -> TrialScores:
     """What a search keeps of a training."""
     if isinstance(trained, TrialScores):
         return trained
-    result = trained.validation
+    result, test = trained.validation, trained.test
     return TrialScores(
-        accuracy=result.accuracy,
-        test_accuracy=None if trained.test is None else trained.test.accuracy,
+        accuracy=combined(result.accuracy, trained.further),
+        test_accuracy=None if test is None else combined(test.accuracy, trained.further_test),
         relation=result.relation,
         recognition=result.recognition,
         relation_found=result.relation_found,
-        routing=trained.routing,
+        cue_accuracy=result.accuracy,
+        routing=trained.further.get(ROUTING, trained.routing),
+        localisation=trained.further.get(LOCALISATION),
+        texture=trained.further.get(TEXTURE),
         steps=result.steps,
         seed=result.seed,
         attempts=result.attempts,
@@ -205,12 +228,21 @@ def run_task(task: TrainingTask) -> Outcome:
 
 
 def _trained(task: TrainingTask) -> Trained:
+    further, recipe = task.tasks[1:], TransferRecipe.following(task.recipe)
     if task.final:
         result, test, network = evaluate_test(task.config, task.recipe, task.seed)
-        return Trained(result, test, _second_task(network, task))
-    if task.memory is None:
-        return Trained(evaluate(task.config, task.recipe, task.seed))
-    return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, task.memory))
+        if not further:
+            return Trained(result, test, routing=_second_task(network, task))
+        scores, on_test = learn_and_test(network, further, recipe, task.seed)
+        return Trained(result, test, scores, on_test)
+    paused = None
+    if task.memory is not None:
+        if task.rung is not None:
+            at_rung = task.config, task.recipe, task.seed, task.rung, task.memory
+            return Trained(train_to_rung(*at_rung))
+        paused = read_paused(task.memory, task.recipe.steps)
+    result, network = train_and_measure(task.config, task.recipe, task.seed, 1, paused)
+    return Trained(result, further=learn_all(network, further, recipe, task.seed))
 
 
 def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:

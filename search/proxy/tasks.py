@@ -1,16 +1,40 @@
-"""The proxy's tasks, and an accuracy that is their mean."""
+"""The proxy's tasks by name, and accuracies that are the mean of some of them."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Final
 
+from effvit.config import unknown_name
+
 CUE, ROUTING, LOCALISATION, TEXTURE = TASKS = ("cue", "routing", "localisation", "texture")
-"""In the order in which they are reported."""
+"""In the order in which they are learned and reported."""
 
 AXES: Final[Mapping[str, tuple[str, ...]]] = {
-    "cue": (CUE,),
-    "cue,routing": (CUE, ROUTING),
+    CUE: (CUE,),
+    f"{CUE}+{ROUTING}": (CUE, ROUTING),
     "all": TASKS,
 }
-"""What the accuracy of a search may be the mean of."""
+"""Tasks that the accuracy of a search may be the mean of, by what is typed."""
+
+
+def axis_tasks(name: str) -> tuple[str, ...]:
+    """Look an axis up.
+
+    Raises:
+        ConfigError: No such axis; the nearest name is offered.
+    """
+    if name not in AXES:
+        raise unknown_name("tasks", name, AXES)
+    return AXES[name]
+
+
+def combined(cue: float, further: Mapping[str, float]) -> float:
+    """The accuracy of an axis: the mean of its tasks' shares of right cells.
+
+    Args:
+        cue: Of the cue task.
+        further: Of the axis's other tasks.
+    """
+    return statistics.fmean([cue, *further.values()])

@@ -39,7 +39,16 @@ def textures(split: Split, count: int, seed: int) -> tuple[NDArray[np.uint8], ND
     Returns:
         Images (count, 96, 96, 3) from 0 to 255, and the classes of their cells (count, 36).
     """
-    rng = np.random.default_rng((seed, 0 if split is Split.TRAIN else 1))
+    return _draw(count, (seed, 0 if split is Split.TRAIN else 1))
+
+
+def held_out_textures(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw canvases that neither training nor validation see. For a final report only."""
+    return _draw(count, (seed, 2))
+
+
+def _draw(count: int, seed: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
     shape = (count, CELLS)
     classes = rng.integers(CLASSES, size=shape)
     direction, pitch = classes % DIRECTIONS, np.asarray(PITCHES)[classes // DIRECTIONS]

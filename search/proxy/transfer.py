@@ -9,8 +9,8 @@ backbone; what is measured is how far it comes within the budget.
 - *Texture*: every cell tells which grating it shows (:mod:`search.proxy.textures`). No cell needs
   another.
 
-The accuracy of a search is that of the cue task alone: these two are reported beside it, by
-``python -m experiments.run proxy_tasks``, which says what each task sees of a network.
+``python -m experiments.run proxy_tasks`` says what each task sees of a network, ``task_audit`` how
+well the mean of some of them ranks variants.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import dataclasses
 import enum
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from effvit.config import ConfigError, ModelConfig
-from search.proxy.digits import CELLS, GRID, IGNORED, Split, canvases
+from search.proxy.digits import CELLS, GRID, IGNORED, Canvases, Split, canvases
 from search.proxy.evaluation import ProxyResult, train_and_measure
 from search.proxy.feed import as_input
 from search.proxy.network import ProxyNetwork, draw
 from search.proxy.recipe import ProxyRecipe, Scheduled
-from search.proxy.routing import ROUTING, RoutingRecipe, go_on
+from search.proxy.routing import ROUTING as ROUTING_RECIPE
+from search.proxy.routing import RoutingRecipe, go_on
+from search.proxy.tasks import CUE, LOCALISATION, ROUTING, TEXTURE
 from search.proxy.textures import CLASSES as TEXTURES
 from search.proxy.textures import textures
 from search.proxy.training import adamw, descend, memory_errors, torch_threads
@@ -48,8 +51,8 @@ _OFFSETS = 2 * GRID - 1  # from five rows above to five below
 class TransferTask(enum.Enum):
     """A task that is learned after the cue task."""
 
-    LOCALISATION = "localisation"
-    TEXTURE = "texture"
+    LOCALISATION = LOCALISATION
+    TEXTURE = TEXTURE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +73,18 @@ class Examples:
 def examples(task: TransferTask, split: Split, count: int, seed: int) -> Examples:
     """Compose canvases of a task; the same seed gives the same, bit for bit."""
     if task is TransferTask.TEXTURE:
-        images, classes = textures(split, count, seed)
-        return Examples(images, classes[..., None], TEXTURES)
-    part = canvases(split, count, seed)
+        return texture_examples(*textures(split, count, seed))
+    return localisation_examples(canvases(split, count, seed))
+
+
+def localisation_examples(part: Canvases) -> Examples:
+    """Ask of canvases with one cue where it is."""
     return Examples(part.images, _offsets(part.targets), _OFFSETS)
+
+
+def texture_examples(images: NDArray[np.uint8], classes: NDArray[np.int64]) -> Examples:
+    """Ask of canvases of textures, (n, 96, 96, 3) and (n, 36), which one a cell shows."""
+    return Examples(images, classes[..., None], TEXTURES)
 
 
 def _offsets(targets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -104,7 +115,7 @@ class TransferRecipe(Scheduled):
     """
 
     name: str = "transfer"
-    routing: RoutingRecipe = ROUTING
+    routing: RoutingRecipe = ROUTING_RECIPE
     steps: int = 60
     batch: int = 8
     learning_rate: float = 2e-3
@@ -151,6 +162,19 @@ class TransferRecipe(Scheduled):
 TRANSFER = TransferRecipe()
 
 
+def work(cue: ProxyRecipe, tasks: Sequence[str]) -> float:
+    """Canvases that a training on some tasks sees, as a multiple of those of the cue task."""
+    further = TransferRecipe.following(cue)
+    other = further.steps * further.batch
+    seen = {
+        CUE: cue.steps * cue.batch,
+        ROUTING: further.routing.steps * further.routing.batch,
+        LOCALISATION: other,
+        TEXTURE: other,
+    }
+    return sum(seen[task] for task in tasks) / seen[CUE]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferResult:
     """What a variant learned of all tasks.
@@ -191,20 +215,46 @@ def evaluate_transfer(
     """
     started = time.perf_counter()
     cue, network = train_and_measure(config, recipe.routing.cue, seed, threads)
-    routed = go_on(copy.deepcopy(network), recipe.routing, seed, threads=threads)
-    with torch_threads(threads), memory_errors():
-        localisation, texture = (
-            transfer(copy.deepcopy(network), task, recipe, seed)
-            for task in (TransferTask.LOCALISATION, TransferTask.TEXTURE)
-        )
+    tasks = (ROUTING, LOCALISATION, TEXTURE)
+    further = learn_all(network, tasks, recipe, seed, threads=threads)
     return TransferResult(
-        cue=cue,
-        routing=routed.relation,
-        localisation=localisation,
-        texture=texture,
-        recipe=recipe.name,
-        seconds=time.perf_counter() - started,
+        cue=cue, **further, recipe=recipe.name, seconds=time.perf_counter() - started
     )
+
+
+def learn_all(
+    network: ProxyNetwork,
+    tasks: Sequence[str],
+    recipe: TransferRecipe,
+    seed: int,
+    *,
+    threads: int = 1,
+) -> dict[str, float]:
+    """As :func:`learn`, on several tasks, on each from where the network is now; it stays so."""
+    return {
+        task: learn(copy.deepcopy(network), task, recipe, seed, threads=threads) for task in tasks
+    }
+
+
+def learn(
+    network: ProxyNetwork, task: str, recipe: TransferRecipe, seed: int, *, threads: int = 1
+) -> float:
+    """Train a network on one of the further tasks; return its share of right validation cells.
+
+    Args:
+        network: From the cue task; it is changed.
+        task: Its name, of :data:`search.proxy.tasks.TASKS`.
+        recipe: How to train.
+        seed: Of canvases, and of the readings' initial values.
+        threads: CPU threads.
+
+    Raises:
+        ProxyFailed: The loss is no finite number, or memory does not suffice.
+    """
+    if task == ROUTING:
+        return go_on(network, recipe.routing, seed, threads=threads).relation
+    with torch_threads(threads), memory_errors():
+        return transfer(network, TransferTask(task), recipe, seed)
 
 
 def transfer(network: ProxyNetwork, task: TransferTask, recipe: TransferRecipe, seed: int) -> float:
@@ -223,7 +273,7 @@ def transfer(network: ProxyNetwork, task: TransferTask, recipe: TransferRecipe, 
     measured_on = _validation(task, recipe.evaluation_canvases)
     replace_readings(network, part.answers.shape[-1] * part.choices, seed)
     _train(network, part, recipe)
-    return _share_right(network, measured_on)
+    return share_right(network, measured_on)
 
 
 @functools.lru_cache(maxsize=len(TransferTask))
@@ -267,7 +317,7 @@ def _answer_logits(network: ProxyNetwork, of: Examples, chosen: slice) -> Tensor
 
 
 @torch.inference_mode()
-def _share_right(network: ProxyNetwork, of: Examples) -> float:
+def share_right(network: ProxyNetwork, of: Examples) -> float:
     """Share of scored cells all of whose questions are answered rightly."""
     network.eval()
     starts = range(0, len(of.images), _EVALUATION_BATCH)

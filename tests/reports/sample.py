@@ -87,7 +87,8 @@ def trial(number: int, **changes: object) -> dict[str, object]:
         "activations": 9_000_000, "peak_activation_mb": 12.5, "latency_ms": 20.0,
         "latency_low_ms": 19.0, "latency_high_ms": 22.0, "latency_ratio": 0.8,
         "latency_noisy": False, "latency_source": "measured", "latency_predicted_ms": "",
-        "accuracy": 0.8, "relation": 0.7, "recognition": 0.9,
+        "accuracy": 0.8, "cue_accuracy": 0.8, "routing": "", "localisation": "", "texture": "",
+        "relation": 0.7, "recognition": 0.9,
         "relation_found": True, "proxy_resolution": "", "proxy_steps": 300, "proxy_seed": 0,
         "proxy_attempts": 1, "proxy_seconds": 9.5, "hypervolume": 0.5, "front_size": 1,
         "started": "2026-11-21T18:00:00+00:00", "seconds": 12.0,
@@ -105,7 +106,9 @@ def finalist(number: int, **changes: object) -> dict[str, object]:
         "latency_high_ms": 22.0, "latency_source": "measured", "latency_predicted_ms": "",
         "accuracy": 0.85, "accuracy_sd": 0.008, "accuracy_low": 0.84,
         "accuracy_high": 0.86, "relation": 0.75, "relation_sd": 0.01, "recognition": 0.95,
-        "recognition_sd": 0.004, "routing": 0.99, "routing_sd": 0.002, "seeds": 3, "found": 3,
+        "recognition_sd": 0.004, "cue_accuracy": 0.85, "cue_accuracy_sd": 0.008, "routing": 0.99,
+        "routing_sd": 0.002, "localisation": "", "localisation_sd": "", "texture": "",
+        "texture_sd": "", "seeds": 3, "found": 3,
         "test_accuracy": 0.84,
         "test_accuracy_sd": 0.01, "on_front": True,
         "config": json.dumps({"family": "sepvit", "widths": [32, 64, 128, 256]}),
@@ -118,12 +121,21 @@ RELATION = (
     "relation_sd",
     "recognition",
     "recognition_sd",
+    "cue_accuracy",
+    "cue_accuracy_sd",
     "routing",
     "routing_sd",
     "relation_found",
     "found",
 )
 """Columns that a task without a relation leaves empty."""
+
+
+def on_tasks(folder: Path) -> Path:
+    """Write a finished run whose accuracies are the mean of two tasks."""
+    proxy = settings()["proxy"] | {"tasks": ["cue", "routing"]}
+    rows = [trial(0, cue_accuracy=0.75, routing=0.85), trial(1, cue_accuracy=0.7, routing=0.9)]
+    return write_run(folder, rows, [finalist(0, cue_accuracy=0.71)], changes={"proxy": proxy})
 
 
 def on_images(folder: Path) -> Path:

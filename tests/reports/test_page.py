@@ -111,6 +111,20 @@ def test_the_second_task_is_shown_beside_the_accuracy_and_explained(page: str) -
     assert '<td class="number" data-value="0.99">' in page
 
 
+def test_of_a_mean_of_tasks_each_is_shown_for_finalists_and_trials(tmp_path: Path) -> None:
+    page = without_library(render_page(load_run(sample.on_tasks(tmp_path)), "runs/tasks"))
+    assert "mean of the tasks cue, routing." in page
+    assert "Routing is no" not in page
+    for title, tables in (("cue", 2), ("routing", 2), ("texture", 0), ("localisation", 0)):
+        assert page.count(f'<button type="button">{title}</button>') == tables
+    for value in ("0.71", "0.75", "0.9"):
+        assert f'<td class="number" data-value="{value}">' in page
+
+
+def test_the_cue_task_alone_is_not_shown_twice(page: str) -> None:
+    assert '<button type="button">cue</button>' not in page
+
+
 def test_a_task_without_a_relation_has_no_word_of_it(tmp_path: Path) -> None:
     run = load_run(sample.on_images(tmp_path))
     page = without_library(render_page(run, "runs/birds"))

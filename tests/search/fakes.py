@@ -22,7 +22,7 @@ from spaces.axes import Value
 from spaces.sepvit import SepViTSpace
 
 ROUTING = 0.875
-"""Of every finalist, on the second task."""
+"""Of every finalist, on the second task; of every variant, on tasks beside the cue task."""
 
 SCALE = Scale(macs_low=1e6, macs_high=1e10, latency_low_ms=0.1, latency_high_ms=1e3)
 
@@ -142,9 +142,11 @@ class FakePool:
         result = result_of(task.config, task.recipe, task.seed)
         if task.rung is not None:
             return Trained(dataclasses.replace(result, steps=task.rung))
+        further = dict.fromkeys(task.tasks[1:], ROUTING)
         if not task.final:
-            return Trained(result)
-        return Trained(result, result_of(task.config, task.recipe, task.seed, "test"), ROUTING)
+            return Trained(result, further=further)
+        test = result_of(task.config, task.recipe, task.seed, "test")
+        return Trained(result, test, further, further, None if further else ROUTING)
 
 
 def run_settings(
@@ -155,6 +157,7 @@ def run_settings(
     workers: int = 2,
     budgets: Budgets | None = None,
     fidelities: str = "full",
+    tasks: tuple[str, ...] = ("cue",),
 ) -> RunSettings:
     """Settings of a run that nothing will train for."""
     return RunSettings(
@@ -173,6 +176,7 @@ def run_settings(
         finalists=4,
         final_seeds=3,
         fidelities=fidelities,
+        tasks=tasks,
         processor=device_name("cpu"),
     )
 

@@ -25,6 +25,7 @@ from search.storage import DIRECTIONS, STUDY
 from search.workers import Outcome, Trainer, TrainingTask, WorkerDied
 from spaces import Space, get_space
 from tests.search.fakes import (
+    ROUTING,
     FakeMeter,
     FakePool,
     Killed,
@@ -427,3 +428,14 @@ def test_a_stop_while_latency_is_measured(run: Runner) -> None:
     search = run(settings)
     check_whole(search, run.study, 6)
     assert names_of_published(search) == PUBLISHED
+
+
+def test_trials_of_a_mean_of_tasks_record_each_of_them(space: Space) -> None:
+    runner = Runner(space)
+    runner(run_settings(tasks=("cue", "routing")))
+    complete = [record for record in runner.seen if record.state == "complete"]
+    assert complete
+    for record in complete:
+        assert record.cue_accuracy is not None
+        assert record.accuracy == pytest.approx((record.cue_accuracy + ROUTING) / 2)
+        assert (record.routing, record.localisation, record.texture) == (ROUTING, None, None)

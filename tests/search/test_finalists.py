@@ -165,6 +165,21 @@ def test_rows_hold_means_and_spreads_over_seeds(
     assert as_config(json.loads(row["config"])) == finalists[1].model_config
 
 
+def test_of_a_mean_of_tasks_the_rows_hold_each_task(
+    study: optuna.Study, finalists: list[TrialRecord]
+) -> None:
+    final = FinalRound(study, RECIPE, SEEDS, tasks=("cue", "routing", "texture"))
+    final.run(finalists, FakePool(), lambda: None)
+    row = final.rows(finalists, SCALE)[0]
+    cues = [result_of(finalists[0].model_config, RECIPE, seed).accuracy for seed in SEEDS]
+    tests = [result_of(finalists[0].model_config, RECIPE, s, "test").accuracy for s in SEEDS]
+    assert row["cue_accuracy"] == pytest.approx(statistics.fmean(cues))
+    assert row["routing"] == row["texture"] == ROUTING
+    assert row["localisation"] is None
+    assert row["accuracy"] == pytest.approx((statistics.fmean(cues) + 2 * ROUTING) / 3)
+    assert row["test_accuracy"] == pytest.approx((statistics.fmean(tests) + 2 * ROUTING) / 3)
+
+
 def test_finalists_of_an_older_version_have_no_second_task(
     study: optuna.Study, finalists: list[TrialRecord]
 ) -> None:

@@ -16,7 +16,13 @@ from tests.search.datasets.folders import COLOURS, write_parts
 ROOT = Path(__file__).parents[2]
 
 DOORS = {
-    "held_out_canvases": {"search/proxy/digits.py", "search/proxy/evaluation.py"},
+    "held_out_canvases": {
+        "search/proxy/digits.py",
+        "search/proxy/evaluation.py",
+        "search/proxy/final.py",
+    },
+    "held_out_textures": {"search/proxy/textures.py", "search/proxy/final.py"},
+    "learn_and_test": {"search/proxy/final.py", "search/workers.py"},
     "held_out_sources": {"search/proxy/digits.py", "search/datasets/sets.py"},
     "held_out_images": {
         "search/datasets/__init__.py",

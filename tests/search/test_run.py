@@ -110,6 +110,11 @@ def test_a_space_that_the_proxy_cannot_scale_is_refused(
             ["--proxy", "supernet", "--fidelities", "halving"],
             "--proxy supernet needs --fidelities full, got 'halving'",
         ),
+        (
+            ["--proxy", "supernet", "--tasks", "all"],
+            "--proxy supernet needs --tasks cue, got 'all'",
+        ),
+        (["--tasks", "cue+routin"], "did you mean 'cue+routing'? (known: all, cue, cue+routing)"),
     ],
 )
 def test_options_that_break_a_rule(tmp_path: Path, options: list[str], message: str) -> None:
@@ -404,5 +409,6 @@ def test_help_names_every_sampler_and_default() -> None:
         "random",
         "--final-steps",
         "--storage",
+        "--tasks",
     ):
         assert name in text

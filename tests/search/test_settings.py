@@ -107,6 +107,17 @@ def test_a_folder_of_an_older_version_goes_on_with_its_recipe(recipe: str) -> No
     assert check_same_run(saved, going_on, Path()) == CALIBRATION
 
 
+def test_a_folder_does_not_go_on_with_other_tasks() -> None:
+    """Not even one of an older version, whose accuracies were of the cue task."""
+    settings = dataclasses.replace(run_settings(), tasks=("cue", "routing"))
+    saved = saved_as(run_settings())
+    for there in (True, False):
+        if not there:
+            del saved["identity"]["tasks"]
+        with pytest.raises(ConfigError, match=r"its tasks is \['cue'\], not \['cue', 'routing'\]"):
+            check_same_run(saved, settings, Path())
+
+
 def test_a_new_folder_and_one_of_this_version_have_the_recipe_of_this_version() -> None:
     assert as_begun(SEARCH, None) == as_begun(SEARCH, SEARCH.to_dict()) == SEARCH
 

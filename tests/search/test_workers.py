@@ -21,8 +21,9 @@ from effvit import ConfigError, ModelConfig
 from effvit.designs.sepvit import SepViTConfig
 from search import workers
 from search.proxy import ProxyFailed, ProxyRecipe, evaluate
-from search.proxy.evaluation import evaluate_test
+from search.proxy.evaluation import evaluate_test, train_and_measure
 from search.proxy.routing import RoutingRecipe, go_on
+from search.proxy.transfer import TransferRecipe, learn
 from search.workers import (
     Outcome,
     Trained,
@@ -31,6 +32,7 @@ from search.workers import (
     TrainingTask,
     WorkerDied,
     train_insistently,
+    trial_scores,
 )
 from tests.search.fakes import result_of
 
@@ -82,7 +84,7 @@ def test_what_cannot_be_trained_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -
         (MemoryError(), "out of memory"),
         (RuntimeError("size mismatch\n  at b"), "size mismatch at b"),
     ]:
-        monkeypatch.setattr(workers, "evaluate", raising(error))
+        monkeypatch.setattr(workers, "train_and_measure", raising(error))
         assert workers.run_task(TrainingTask(TINY, BRIEF, 0)) == TrainingFailure(reason)
 
 
@@ -97,6 +99,21 @@ def test_a_finalist_that_diverges_on_the_second_task_keeps_its_accuracy(
     assert isinstance(outcome, Trained)
     assert outcome.test is not None
     assert outcome.routing is None
+
+
+def test_a_trial_of_several_tasks_learns_each_from_the_cue_task() -> None:
+    alone = workers.run_task(TrainingTask(TINY, BRIEF, seed=0))
+    both = workers.run_task(TrainingTask(TINY, BRIEF, seed=0, tasks=("cue", "routing")))
+    assert isinstance(alone, Trained)
+    assert isinstance(both, Trained)
+    assert both.validation == alone.validation
+    network = train_and_measure(TINY, BRIEF, 0, 1)[1]
+    routing = learn(network, "routing", TransferRecipe.following(BRIEF), 0)
+    assert both.further == {"routing": routing}
+    scores = trial_scores(both)
+    assert scores.accuracy == pytest.approx((alone.validation.accuracy + routing) / 2)
+    assert (scores.cue_accuracy, scores.routing) == (alone.validation.accuracy, routing)
+    assert (scores.localisation, scores.texture) == (None, None)
 
 
 def test_errors_of_the_run_itself_are_not_hidden() -> None:
@@ -132,7 +149,7 @@ def test_outcomes_of_workers_are_those_of_this_process(pool: TrainingPool) -> No
     assert isinstance(outcomes[1], TrainingFailure)
     validation, test, network = evaluate_test(TINY, BRIEF, 6)
     routing = go_on(network, RoutingRecipe.following(BRIEF), 6).relation
-    assert outcomes[2] == Trained(validation, test, routing)
+    assert outcomes[2] == Trained(validation, test, routing=routing)
     assert list(pool.train([])) == []
 
 

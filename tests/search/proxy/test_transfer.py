@@ -124,7 +124,7 @@ def test_a_cell_is_right_only_if_all_its_answers_are(right: int, share: float) -
         for parameter in network.readings.parameters():
             parameter.zero_()
         network.readings[0].get_parameter("bias")[[0, 3]] = 1.0
-    assert transfer._share_right(network, of) == share
+    assert transfer.share_right(network, of) == share
 
 
 @pytest.mark.parametrize("field", ["steps", "batch", "evaluation_canvases"])

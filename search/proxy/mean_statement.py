@@ -1,0 +1,98 @@
+"""The same as :mod:`search.proxy.statement`, of an accuracy that is the mean of several tasks.
+
+The figures are read from the committed summary of the experiment ``task_audit``.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from search.proxy.statement import DESCRIPTION, NAME, NO_CLAIM
+from search.proxy.tasks import AXES, LOCALISATION, ROUTING, TEXTURE
+
+SUMMARY = "task_audit_summary.csv"
+"""In ``search/data``; ``python -m experiments.run task_audit`` writes the rows of a space."""
+
+SOURCE = "docs/task_audit.md"
+
+WHAT = {
+    ROUTING: "routing: each half of a canvas has a cue, and a cell must match that of the other "
+    "half",
+    LOCALISATION: "localisation: each cell tells how many rows and columns away the cue is",
+    TEXTURE: "texture: each cell tells which of ten gratings it shows, under noise",
+}
+
+RESOLVES = (
+    "Whether a variant mixes windows at all, and by routing whether windows can hand on different "
+    "things: docs/proxy_tasks.md says what each task sees."
+)
+
+NOT_MEASURED = (
+    "The order of variants of this space: how well this mean ranks them has not been measured; "
+    "`python -m experiments.run task_audit --space SPACE` does that."
+)
+
+
+def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
+    """Name, description, what the axis resolves and what not, and its measured ranking.
+
+    Args:
+        space: Name of the space searched. Of spaces that were not audited nothing is claimed, and
+            their ``ranking`` is None.
+        tasks: What accuracy is the mean of, more than one.
+    """
+    joined = ", ".join(tasks)
+    further = "; ".join(WHAT[task] for task in tasks[1:])
+    row = _row(space, tuple(tasks))
+    return {
+        "name": f"the mean of {len(tasks)} tasks: {joined}",
+        "accuracy": f"mean proxy accuracy of {joined} (validation)",
+        "description": (
+            f"The cue task, {NAME}: {DESCRIPTION} From there the variant is trained on, "
+            f"separately, to {further}. Accuracy is the mean of the tasks' shares of right cells, "
+            "each of which the records hold as well."
+        ),
+        "resolves": [RESOLVES],
+        "does_not_resolve": [NOT_MEASURED if row is None else _order(row), NO_CLAIM],
+        "ranking": None if row is None else _ranking(row),
+    }
+
+
+def _order(row: dict[str, str]) -> str:
+    return (
+        f"The order of similar variants: Kendall's tau of a trial's training with the mean of "
+        f"several twice as long is {float(row['tau']):.2f} (95 % interval {float(row['low']):.2f} "
+        f"to {float(row['high']):.2f}, {row['variants']} variants); another longer training "
+        f"reaches {float(row['ceiling']):.2f}."
+    )
+
+
+def _ranking(row: dict[str, str]) -> dict[str, str | float]:
+    return {
+        "kendall_tau": float(row["tau"]),
+        "low": float(row["low"]),
+        "high": float(row["high"]),
+        "variants": int(row["variants"]),
+        "reading": "one training of a trial, against the mean of several twice as long",
+        "noise_ceiling": float(row["ceiling"]),
+        "macs_tau": float(row["macs"]),
+        "source": SOURCE,
+    }
+
+
+def _row(space: str, tasks: tuple[str, ...]) -> dict[str, str] | None:
+    """What was measured of an axis in a space."""
+    found = (row for row in _rows() if row["space"] == space and AXES[row["axis"]] == tasks)
+    return next(found, None)
+
+
+@functools.lru_cache(maxsize=1)
+def _rows() -> tuple[dict[str, str], ...]:
+    path = resources.files("search") / "data" / SUMMARY
+    if not path.is_file():
+        return ()
+    return tuple(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
