@@ -23,6 +23,8 @@ from experiments import (
     proxy_tasks_page,
     sampler_benchmark_findings,
     sampler_benchmark_page,
+    task_audit,
+    task_audit_page,
     tradeoff_curves,
 )
 from experiments.ablation import overview
@@ -86,6 +88,8 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
     if (folder / proxy_tasks_page.RAW).exists():
         pages[proxy_tasks_page.PAGE] = functools.partial(of_proxy_tasks, folder)
+    if task_audit.kept(folder):
+        pages[task_audit_page.PAGE] = functools.partial(of_task_audit, folder)
     audits = {space: Files(folder, space).table for space in VARIANTS}
     kept = {space: path for space, path in audits.items() if path.exists()}
     if kept:
@@ -139,6 +143,12 @@ def of_proxy_tasks(folder: Path) -> Document:
     rows = pd.read_csv(folder / proxy_tasks_page.RAW)
     images = {proxy_tasks_page.FIGURE: proxy_tasks_page.draw(rows)}
     return Document(proxy_tasks_page.page(rows), images)
+
+
+def of_task_audit(folder: Path) -> Document:
+    """The page about means of the proxy's tasks."""
+    found = {space: task_audit_page.summarise(r) for space, r in task_audit.kept(folder).items()}
+    return Document(task_audit_page.page(found), {})
 
 
 def of_fidelities(folder: Path) -> Document:

@@ -1,0 +1,115 @@
+"""Which mean of tasks ranks: what is trained, what is computed of it, and what the page says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from effvit import ConfigError
+from experiments import task_audit
+from experiments.audit.plan import plan
+from experiments.catalogue import DATA, Options
+from experiments.task_audit import REFERENCE_SEEDS, SEARCH_SEED, kept, planned
+from experiments.task_audit_page import REFERENCE, SEARCH, accuracies, committed, page, summarise
+from search.proxy import SEARCH as SEARCH_RECIPE
+from search.proxy import mean_statement
+from search.proxy.tasks import AXES
+from search.proxy.transfer import TransferRecipe
+from spaces import get_space
+
+TASK_SCORES = ("accuracy", "routing", "localisation", "texture")
+
+
+def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
+    """Trainings in which each task ranks the variants in an order of its own, but for noise."""
+    rng = np.random.default_rng(3)
+    truth = {task: rng.permutation(variants) / variants for task in TASK_SCORES}
+    settings = {
+        name: json.dumps(TransferRecipe.following(SEARCH_RECIPE).to_dict())
+        for name in (SEARCH, REFERENCE)
+    }
+    trainings = [(SEARCH, SEARCH_SEED), *((REFERENCE, seed) for seed in REFERENCE_SEEDS)]
+    rows: pd.DataFrame = pd.DataFrame(
+        {
+            "label": f"random_{number}", "recipe": recipe, "seed": seed, "macs": 1e6 * (number + 1),
+            **{task: truth[task][number] + noise * rng.normal() for task in TASK_SCORES},
+            "seconds": 8.0, "error": "", "recipe_settings": settings[recipe], "cpu": "a processor",
+            "torch": "2.6", "date": "2026-12-01T00:00:00",
+        }
+        for recipe, seed in trainings
+        for number in range(variants)
+    )  # fmt: skip
+    return rows
+
+
+def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer() -> None:
+    space = get_space("sepvit")
+    audit = plan(space, 0)
+    trainings = planned(space, 0, quick=False)
+    assert len(trainings) == 3 * len(audit.variants)
+    assert {each.label: each.config for each in trainings} == audit.variants
+    steps = {(t.recipe.routing.cue.steps, t.recipe.routing.steps, t.seed) for t in trainings}
+    assert steps == {(120, 100, 0), (240, 200, 100), (240, 200, 101)}
+    assert len({each.key for each in trainings}) == len(trainings)
+
+
+def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sepvit"):
+        task_audit.run(Options(out=tmp_path, space="sepvitt"))
+
+
+def test_without_noise_every_axis_ranks_as_itself() -> None:
+    found = summarise(made_up())
+    assert (found.variants, found.seeds) == (12, len(REFERENCE_SEEDS))
+    for axis in found.axes.values():
+        assert axis.own.value == axis.own_fixed.value == axis.ceiling.value == pytest.approx(1)
+    assert found.axes["all"].whole.value == pytest.approx(1)
+
+
+def test_taus_are_scipys_of_the_means_of_tasks() -> None:
+    rows = made_up(noise=0.2)
+    found = summarise(rows)
+    trial = rows[rows["recipe"] == SEARCH].set_index("label")
+    longer = rows[rows["recipe"] == REFERENCE].groupby("label", sort=False)[list(TASK_SCORES)]
+    both = ["accuracy", "routing"]
+    expected = stats.kendalltau(trial[both].mean(axis=1), longer.mean()[both].mean(axis=1))
+    assert found.axes["cue+routing"].own.value == pytest.approx(expected.statistic)
+    whole = longer.mean().mean(axis=1)
+    expected = stats.kendalltau(trial["accuracy"], whole)
+    assert found.axes["cue"].whole.value == pytest.approx(expected.statistic)
+    expected = stats.kendalltau(trial["macs"], whole)
+    assert found.baseline.value == pytest.approx(expected.statistic)
+    assert found.axes["all"].work == pytest.approx(14 / 3)
+
+
+def test_a_variant_that_lacks_a_training_is_left_out() -> None:
+    rows = made_up()
+    failed = (rows["label"] == "random_3") & (rows["recipe"] == REFERENCE)
+    rows.loc[failed & (rows["seed"] == REFERENCE_SEEDS[1]), list(TASK_SCORES)] = np.nan
+    assert accuracies(rows, "all").isna().sum() == 1
+    assert summarise(rows).variants == 11
+
+
+def test_the_page_has_a_row_an_axis_and_says_what_it_is_not() -> None:
+    text = page({"sepvit": summarise(made_up(noise=0.2))})
+    for axis in AXES:
+        assert f"| {axis} |" in text
+    assert "none is an accuracy on images of things" in text
+    assert "12 variants, one training of a trial, 2 longer ones" in text
+
+
+@pytest.mark.parametrize("space", sorted(kept(DATA)))
+def test_the_committed_summary_is_what_the_kept_trainings_give(space: str) -> None:
+    fresh = committed({space: summarise(kept(DATA)[space])}).set_index("axis")
+    rows = pd.DataFrame(mean_statement._rows())
+    known = rows[rows["space"] == space].set_index("axis")
+    assert list(known.index) == list(fresh.index)
+    for column in ("variants", "tau", "low", "high", "fixed", "ceiling", "macs"):
+        assert known[column].astype(float).to_numpy() == pytest.approx(
+            fresh[column].to_numpy(float), abs=1e-4
+        )
