@@ -38,6 +38,7 @@ from experiments.catalogue import DATA, Options
 from experiments.proxy_audit import Files
 from experiments.vit_bench import page as vit_bench
 from search.records import write_text
+from spaces import get_space
 
 
 class Document(NamedTuple):
@@ -147,7 +148,10 @@ def of_proxy_tasks(folder: Path) -> Document:
 
 def of_task_audit(folder: Path) -> Document:
     """The page about means of the proxy's tasks."""
-    found = {space: task_audit_page.summarise(r) for space, r in task_audit.kept(folder).items()}
+    found = {
+        space: task_audit_page.summarise(rows, get_space(space))
+        for space, rows in task_audit.kept(folder).items()
+    }
     return Document(task_audit_page.page(found), {})
 
 

@@ -43,7 +43,7 @@ def run(options: Options) -> None:
     failed = rows["error"].fillna("").astype(bool)
     for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
         console.print(f"left out: {label}: {reason}", markup=False)
-    text = page({name: summarise(rows)})
+    text = page({name: summarise(rows, get_space(name))})
     write_text(path.with_suffix(".md"), text)
     console.print(f"written: {path}, {path.with_suffix('.md')}")
 

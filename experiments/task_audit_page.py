@@ -10,12 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from effvit import as_config
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.ranking import Estimate, FloatArray, estimate, kendall, partial_kendall
 from search.proxy import ProxyRecipe
 from search.proxy.tasks import AXES, CUE
 from search.proxy.transfer import work
+from search.surrogate import Encoder, out_of_fold
+from spaces.space import Space
 
 PAGE = "task_audit.md"
 SEARCH, REFERENCE = "search", "reference"
@@ -37,7 +40,8 @@ mean of its tasks' shares of right cells. Kendall's tau with the longer training
 of a bootstrap over variants:
 
 - *of the same axis*: how well a trial ranks by what it measures; *another longer training* is what
-  noise allows there;
+  noise allows there; the *surrogate* guesses each variant from its encoding and the longer training
+  of the others, in no time (cross-validated);
 - *of all tasks*: how well it ranks by the mean of all four, of which the first axis sees one.
 
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
@@ -52,6 +56,7 @@ class AxisResult:
         own, own_fixed, whole, whole_fixed, ceiling: Kendall's tau with the longer training, mean of
             its seeds: of the same axis, the same at fixed MACs, of all tasks, that at fixed MACs;
             and one longer training with another.
+        surrogate, surrogate_fixed: The same of what a surrogate learns from the other variants.
         macs: The tau of MACs with the longer training of the same axis.
         work: Canvases trained on for all its tasks, as a multiple of those of the cue task alone.
     """
@@ -61,6 +66,8 @@ class AxisResult:
     whole: Estimate
     whole_fixed: Estimate
     ceiling: Estimate
+    surrogate: Estimate
+    surrogate_fixed: Estimate
     macs: float
     work: float
 
@@ -121,20 +128,23 @@ def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:
     return means
 
 
-def summarise(rows: pd.DataFrame) -> SpaceResult:
+def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
     """Say how each axis ranks the variants that have all their trainings."""
     tables = {axis: _by_seed(rows, axis) for axis in AXES}
     settings = json.loads(rows.loc[rows["recipe"] == SEARCH, "recipe_settings"].iloc[0])
     cue = ProxyRecipe(**settings["routing"]["cue"])
     first = tables[ALL]
-    macs = rows.groupby("label")["macs"].first().loc[first.index].to_numpy(np.float64)
+    described = rows.groupby("label")[["macs", "config"]].first().loc[first.index]
+    macs = described["macs"].to_numpy(np.float64)
+    encoded = Encoder(space).rows([as_config(json.loads(text)) for text in described["config"]])
     whole = _reference(first).mean(axis=0)
     last = rows.iloc[-1]
     return SpaceResult(
         variants=len(first),
         seeds=len(_reference(first)),
         axes={
-            axis: _axis(table, whole, macs, work(cue, AXES[axis])) for axis, table in tables.items()
+            axis: _axis(table, whole, macs, encoded, work(cue, AXES[axis]))
+            for axis, table in tables.items()
         },
         baseline=estimate(kendall, macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
@@ -156,16 +166,21 @@ def _reference(table: pd.DataFrame) -> FloatArray:
     return values
 
 
-def _axis(table: pd.DataFrame, whole: FloatArray, macs: FloatArray, work: float) -> AxisResult:
+def _axis(
+    table: pd.DataFrame, whole: FloatArray, macs: FloatArray, encoded: FloatArray, work: float
+) -> AxisResult:
     trial: FloatArray = table[SEARCH].to_numpy(np.float64)[:, 0]
     longer = _reference(table)
     own = longer.mean(axis=0)
+    guessed = out_of_fold(encoded, own)[0]
     return AxisResult(
         own=estimate(kendall, trial, own),
         own_fixed=estimate(partial_kendall, trial, own, macs),
         whole=estimate(kendall, trial, whole),
         whole_fixed=estimate(partial_kendall, trial, whole, macs),
         ceiling=estimate(kendall, *longer[:2]),
+        surrogate=estimate(kendall, guessed, own),
+        surrogate_fixed=estimate(partial_kendall, guessed, own, macs),
         macs=float(kendall(macs, own)),
         work=work,
     )
@@ -181,13 +196,24 @@ def page(results: Mapping[str, SpaceResult]) -> str:
 
 def _table(result: SpaceResult) -> Table:
     header = (
-        "axis", "of the same axis", "at fixed MACs", "another longer training", "of all tasks",
-        "at fixed MACs", "canvases",
+        "axis", "of the same axis", "at fixed MACs", "another longer training", "surrogate",
+        "at fixed MACs", "of all tasks", "at fixed MACs", "canvases",
     )  # fmt: skip
     lines = tuple(
         (
             axis,
-            *map(_cell, (each.own, each.own_fixed, each.ceiling, each.whole, each.whole_fixed)),
+            *map(
+                _cell,
+                (
+                    each.own,
+                    each.own_fixed,
+                    each.ceiling,
+                    each.surrogate,
+                    each.surrogate_fixed,
+                    each.whole,
+                    each.whole_fixed,
+                ),
+            ),
             f"{each.work:.1f}x",
         )
         for axis, each in result.axes.items()

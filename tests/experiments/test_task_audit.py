@@ -11,23 +11,34 @@ import pytest
 from scipy import stats
 
 from effvit import ConfigError
-from experiments import task_audit
+from experiments import task_audit, task_audit_page
 from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
 from experiments.task_audit import REFERENCE_SEEDS, SEARCH_SEED, kept, planned
-from experiments.task_audit_page import REFERENCE, SEARCH, accuracies, committed, page, summarise
+from experiments.task_audit_page import (
+    REFERENCE,
+    SEARCH,
+    SpaceResult,
+    accuracies,
+    committed,
+    page,
+    summarise,
+)
+from experiments.ranking import FloatArray
 from search.proxy import SEARCH as SEARCH_RECIPE
 from search.proxy import mean_statement
 from search.proxy.tasks import AXES
 from search.proxy.transfer import TransferRecipe
 from spaces import get_space
 
+SEPVIT = get_space("sepvit")
 TASK_SCORES = ("accuracy", "routing", "localisation", "texture")
 
 
 def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
     """Trainings in which each task ranks the variants in an order of its own, but for noise."""
     rng = np.random.default_rng(3)
+    configs = [SEPVIT.sample(rng) for _ in range(variants)]
     truth = {task: rng.permutation(variants) / variants for task in TASK_SCORES}
     settings = {
         name: json.dumps(TransferRecipe.following(SEARCH_RECIPE).to_dict())
@@ -37,6 +48,7 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
     rows: pd.DataFrame = pd.DataFrame(
         {
             "label": f"random_{number}", "recipe": recipe, "seed": seed, "macs": 1e6 * (number + 1),
+            "config": configs[number].to_json(),
             **{task: truth[task][number] + noise * rng.normal() for task in TASK_SCORES},
             "seconds": 8.0, "error": "", "recipe_settings": settings[recipe], "cpu": "a processor",
             "torch": "2.6", "date": "2026-12-01T00:00:00",
@@ -63,17 +75,33 @@ def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
         task_audit.run(Options(out=tmp_path, space="sepvitt"))
 
 
+@pytest.fixture
+def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A surrogate that knows everything; the real one takes seconds, and has tests of its own."""
+
+    def guess(encoded: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        assert len(encoded) == len(values)
+        return values, np.ones(len(values))
+
+    monkeypatch.setattr(task_audit_page, "out_of_fold", guess)
+
+
+@pytest.fixture
+def noisy(knowing: None) -> SpaceResult:
+    return summarise(made_up(noise=0.2), SEPVIT)
+
+
+@pytest.mark.usefixtures("knowing")
 def test_without_noise_every_axis_ranks_as_itself() -> None:
-    found = summarise(made_up())
+    found = summarise(made_up(), SEPVIT)
     assert (found.variants, found.seeds) == (12, len(REFERENCE_SEEDS))
     for axis in found.axes.values():
         assert axis.own.value == axis.own_fixed.value == axis.ceiling.value == pytest.approx(1)
     assert found.axes["all"].whole.value == pytest.approx(1)
 
 
-def test_taus_are_scipys_of_the_means_of_tasks() -> None:
-    rows = made_up(noise=0.2)
-    found = summarise(rows)
+def test_taus_are_scipys_of_the_means_of_tasks(noisy: SpaceResult) -> None:
+    rows, found = made_up(noise=0.2), noisy
     trial = rows[rows["recipe"] == SEARCH].set_index("label")
     longer = rows[rows["recipe"] == REFERENCE].groupby("label", sort=False)[list(TASK_SCORES)]
     both = ["accuracy", "routing"]
@@ -87,25 +115,33 @@ def test_taus_are_scipys_of_the_means_of_tasks() -> None:
     assert found.axes["all"].work == pytest.approx(14 / 3)
 
 
+def test_the_surrogate_guesses_the_longer_training(noisy: SpaceResult) -> None:
+    for axis in noisy.axes.values():
+        assert axis.surrogate.value == axis.surrogate_fixed.value == pytest.approx(1)
+        assert axis.own.value < 1
+
+
+@pytest.mark.usefixtures("knowing")
 def test_a_variant_that_lacks_a_training_is_left_out() -> None:
     rows = made_up()
     failed = (rows["label"] == "random_3") & (rows["recipe"] == REFERENCE)
     rows.loc[failed & (rows["seed"] == REFERENCE_SEEDS[1]), list(TASK_SCORES)] = np.nan
     assert accuracies(rows, "all").isna().sum() == 1
-    assert summarise(rows).variants == 11
+    assert summarise(rows, SEPVIT).variants == 11
 
 
-def test_the_page_has_a_row_an_axis_and_says_what_it_is_not() -> None:
-    text = page({"sepvit": summarise(made_up(noise=0.2))})
+def test_the_page_has_a_row_an_axis_and_says_what_it_is_not(noisy: SpaceResult) -> None:
+    text = page({"sepvit": noisy})
     for axis in AXES:
         assert f"| {axis} |" in text
     assert "none is an accuracy on images of things" in text
     assert "12 variants, one training of a trial, 2 longer ones" in text
 
 
+@pytest.mark.slow  # surrogates are fitted
 @pytest.mark.parametrize("space", sorted(kept(DATA)))
 def test_the_committed_summary_is_what_the_kept_trainings_give(space: str) -> None:
-    fresh = committed({space: summarise(kept(DATA)[space])}).set_index("axis")
+    fresh = committed({space: summarise(kept(DATA)[space], get_space(space))}).set_index("axis")
     rows = pd.DataFrame(mean_statement._rows())
     known = rows[rows["space"] == space].set_index("axis")
     assert list(known.index) == list(fresh.index)
