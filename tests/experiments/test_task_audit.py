@@ -14,6 +14,7 @@ from effvit import ConfigError
 from experiments import task_audit, task_audit_page
 from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
+from experiments.ranking import FloatArray
 from experiments.task_audit import REFERENCE_SEEDS, SEARCH_SEED, kept, planned
 from experiments.task_audit_page import (
     REFERENCE,
@@ -24,7 +25,6 @@ from experiments.task_audit_page import (
     page,
     summarise,
 )
-from experiments.ranking import FloatArray
 from search.proxy import SEARCH as SEARCH_RECIPE
 from search.proxy import mean_statement
 from search.proxy.tasks import AXES
