@@ -31,6 +31,7 @@ from experiments.tradeoff_figure import COSTS, draw_published, draw_space
 from experiments.tradeoff_findings import Finalist, Gain, gain
 from search.environment import environment
 from search.proxy import ProxyRecipe
+from search.proxy.tasks import CUE
 from search.records import write_csv, write_text
 from spaces import get_space
 
@@ -45,7 +46,7 @@ QUICK = {"trials": 6, "finalists": 2, "final_seeds": 2, "steps": 20, "final_step
 COLUMNS = (
     "space", "kind", "number", "published", "variant_id", "macs", "params", "latency_ms",
     "latency_low_ms", "latency_high_ms", "accuracy", "accuracy_low", "accuracy_high",
-    "accuracy_sd", "routing", "seeds", "relation_found", RETRY_WEIGHT,
+    "accuracy_sd", "routing", "tasks", "seeds", "relation_found", RETRY_WEIGHT,
 )  # fmt: skip
 
 INTRODUCTION = """# Trade-off curves
@@ -68,14 +69,15 @@ choice the finalist that fits and was best during the search. Both are valued by
 afterwards with seeds that the choice has not seen. The gain is the area between the two curves over
 the width of the budgets' logarithm; its 95 % interval is over seeds.
 
-Routing is a second task that the search does not see: each half of a canvas has a cue of its own,
-and that of the other half counts; chance is 0.5. Searched finalists that stay behind the published
-models there have saved on what the accuracy does not ask for, such as learned window tokens.
+Accuracy is of the tasks that the table names, their mean where there are several. Routing is one of
+them: each half of a canvas has a cue of its own, and that of the other half counts; chance is 0.5.
+Where it is no part of the accuracy, searched finalists that stay behind the published models there
+have saved on what the accuracy does not ask for, such as learned window tokens.
 
 """
 COLUMN_TITLES = (
-    "space", "variants", "finalists", "seeds each", "gain over MACs", "gain over latency",
-    "routing, searched", "routing, published",
+    "space", "accuracy of", "variants", "finalists", "seeds each", "gain over MACs",
+    "gain over latency", "routing, searched", "routing, published",
 )  # fmt: skip
 
 
@@ -134,6 +136,7 @@ def read(space: str, folder: Path) -> pd.DataFrame:
     )
     both["space"] = space
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    both["tasks"] = "+".join(settings["proxy"].get("tasks", [CUE]))
     recipe = settings["proxy"]["search_recipe"]
     both[RETRY_WEIGHT] = recipe.get(RETRY_WEIGHT, ProxyRecipe.retry_recognition_weight)
     return both
@@ -194,13 +197,19 @@ def page(points: pd.DataFrame) -> str:
         published = part["published"].notna()
         routings = [routing_text(part[~published]), routing_text(part[published])]
         counts = kinds["trial"], kinds["finalist"], int(part["seeds"].max())
-        cells = [f"`{space}`", *counts, *gains, *routings]
+        cells = [f"`{space}`", tasks_of(part), *counts, *gains, *routings]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     for space, _ in _by_space(points):
         title = f"Proxy accuracy against MACs and latency, space {space}"
         lines += ["", f"### `{space}`", "", f"![{title}](tradeoff_{space}.png)"]
     earlier = f"{NOTE}\n\n" if has_earlier(points) else ""
     return INTRODUCTION + earlier + "\n".join(lines) + "\n"
+
+
+def tasks_of(points: pd.DataFrame) -> str:
+    """What the accuracies of a space are of; an earlier version had the cue task alone."""
+    named = points.get("tasks", pd.Series(dtype=str)).dropna().unique()
+    return ", ".join(named) if len(named) else CUE
 
 
 def routing_text(points: pd.DataFrame) -> str:

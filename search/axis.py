@@ -16,7 +16,7 @@ from search.proxy.digits import CANVAS
 from search.proxy.mean_statement import mean_statement
 from search.proxy.scaling import family_steps
 from search.proxy.statement import statement
-from search.proxy.tasks import CUE, axis_tasks
+from search.proxy.tasks import AUTO, CUE, USUAL, axis_tasks
 from search.proxy.transfer import work
 from search.settings import Proxy
 from search.train.options import changed
@@ -58,7 +58,8 @@ class AxisOptions:
     Attributes:
         data: The data set.
         proxy, fidelities: As in :class:`search.settings.RunSettings`.
-        tasks: Name of an axis of embedded tasks, of :data:`search.proxy.tasks.AXES`.
+        tasks: Name of an axis of embedded tasks, of :data:`search.proxy.tasks.AXES`, or ``auto``.
+        begun: Tasks of the run that is resumed, which ``auto`` keeps; None for a new one.
         steps, final_steps: Of trainings on the embedded task.
         resolution: Of the images of another data set, such as ``64``.
         recipe: Name of its recipe.
@@ -69,7 +70,8 @@ class AxisOptions:
     data: DataSettings
     proxy: Proxy = Proxy.TRAINING
     fidelities: str = "full"
-    tasks: str = CUE
+    tasks: str = AUTO
+    begun: tuple[str, ...] | None = None
     steps: int | None = None
     final_steps: int | None = None
     resolution: str | None = None
@@ -78,12 +80,29 @@ class AxisOptions:
     epochs: int | None = None
     final_epochs: int | None = None
 
+    def chosen_tasks(self) -> tuple[str, ...]:
+        """What the accuracy of the embedded task is the mean of.
+
+        Raises:
+            ConfigError: No such axis, or a supernet, which learns the cue task, is to learn more.
+        """
+        if self.tasks == AUTO and self.begun is not None:
+            return self.begun
+        if self.proxy is not Proxy.SUPERNET:
+            return axis_tasks(USUAL if self.tasks == AUTO else self.tasks)
+        if self.tasks not in (AUTO, CUE):
+            raise ConfigError(
+                f"a supernet learns the cue task alone: --proxy supernet needs --tasks {CUE}, "
+                f"got {self.tasks!r}"
+            )
+        return (CUE,)
+
     def of_embedded_task(self) -> dict[str, bool]:
         """Options that need the embedded task, and whether each was given."""
         return {
             "--proxy supernet": self.proxy is Proxy.SUPERNET,
             "--fidelities " + self.fidelities: any(check_fidelities(self.fidelities).rungs),
-            "--tasks " + self.tasks: self.tasks != CUE,
+            "--tasks " + self.tasks: self.tasks != AUTO,
             "--steps": self.steps is not None,
             "--final-steps": self.final_steps is not None,
         }
@@ -132,12 +151,7 @@ def _refuse(given: Mapping[str, bool], needs: str) -> None:
 
 
 def _embedded(space: Space, options: AxisOptions) -> Axis:
-    family, tasks = space.unrank(0).family, axis_tasks(options.tasks)
-    if options.proxy is Proxy.SUPERNET and tasks != (CUE,):
-        raise ConfigError(
-            f"a supernet learns the cue task alone: --proxy supernet needs --tasks {CUE}, "
-            f"got {options.tasks!r}"
-        )
+    family, tasks = space.unrank(0).family, options.chosen_tasks()
     search = embedded_recipe(proxy.SEARCH, family, options.steps)
     return Axis(
         data=options.data,

@@ -38,6 +38,9 @@ def announce(
     )
     if axis.announcement:
         console.print(escape(axis.announcement))
+    else:
+        mean = "the mean of tasks " if len(axis.tasks) > 1 else "task "
+        console.print(f"accuracy: on embedded digits, {mean}{', '.join(axis.tasks)}")
     console.print(f"sampler: {settings.sampler} ({escape(settings.sampler_reason)})")
     console.print(f"writing to {escape(str(folder))}")
 

@@ -9,7 +9,7 @@ import typer
 
 from search.fidelities import FIDELITIES
 from search.latency.source import LatencyMode
-from search.proxy.tasks import AXES
+from search.proxy.tasks import AXES, CUE, USUAL
 from search.samplers import SAMPLERS
 from search.samplers.choice import AUTO
 from search.settings import Proxy
@@ -90,9 +90,8 @@ TasksOption = Annotated[
     str,
     typer.Option(
         "--tasks",
-        help="Tasks that accuracy is the mean of: "
-        + "; ".join(f"{name}: {' + '.join(tasks)}" for name, tasks in AXES.items())
-        + ".",
+        help=f"Embedded tasks that accuracy is the mean of: {', '.join(AXES)}; {AUTO} is {USUAL}, "
+        f"and {CUE} with a supernet.",
         rich_help_panel=ACCURACY,
     ),
 ]

@@ -137,7 +137,7 @@ def run(
     latency: LatencyOption = LatencyMode.AUTO,
     fidelities: FidelitiesOption = "full",
     by: ProxyOption = Proxy.TRAINING,
-    tasks: TasksOption = CUE,
+    tasks: TasksOption = AUTO,
     data: DataOption = EMBEDDED,
     data_root: DataRootOption = None,
     classes: ClassesOption = None,
@@ -165,6 +165,7 @@ def run(
     searched = get_space(space, resolution)
     folder = out or Path("runs") / space
     saved = read_saved(folder)
+    begun: dict[str, Any] = saved["identity"] if saved else {}
     check_fidelities(fidelities)
     if by is Proxy.SUPERNET and fidelities != "full":
         raise ConfigError(
@@ -186,6 +187,7 @@ def run(
         proxy=by,
         fidelities=fidelities,
         tasks=tasks,
+        begun=tuple(begun.get("tasks", (CUE,))) if begun else None,
         steps=steps,
         final_steps=final_steps,
         resolution=data_resolution,
@@ -195,7 +197,6 @@ def run(
         final_epochs=final_epochs,
     )
     axis = choose_axis(searched, options)
-    begun: dict[str, Any] = saved["identity"] if saved else {}
     chosen = choose_sampler(sampler, trials, axis.steps, begun or None)
     settings = RunSettings(
         space=space,

@@ -19,6 +19,11 @@ AXES: Final[Mapping[str, tuple[str, ...]]] = {
 """Tasks that the accuracy of a search may be the mean of, by what is typed."""
 
 
+AUTO: Final = "auto"
+USUAL: Final = f"{CUE}+{ROUTING}"
+"""What the accuracy of a search is the mean of unless something else is asked for."""
+
+
 def axis_tasks(name: str) -> tuple[str, ...]:
     """Look an axis up.
 
@@ -26,7 +31,7 @@ def axis_tasks(name: str) -> tuple[str, ...]:
         ConfigError: No such axis; the nearest name is offered.
     """
     if name not in AXES:
-        raise unknown_name("tasks", name, AXES)
+        raise unknown_name("tasks", name, (AUTO, *AXES))
     return AXES[name]
 
 

@@ -24,12 +24,14 @@ from typer.testing import CliRunner, Result
 from effvit import model_cost
 from search import proxy
 from search import run as command
-from search.axis import embedded_recipe
+from search.axis import AxisOptions, embedded_recipe
+from search.datasets import DataSettings
 from search.latency import Latency
 from search.messages import announce_left_out
+from search.proxy.tasks import TASKS
 from search.quantities import Budgets
 from search.run import app
-from search.settings import EARLIER, EARLIER_RECIPE, SETTINGS, RunSettings
+from search.settings import EARLIER, EARLIER_RECIPE, SETTINGS, Proxy, RunSettings
 from search.storage import JOURNAL, lock_folder, open_study
 from search.supernet.supernet import Agreement, Supernet
 from search.supernet.trainer import InheritingTrainer
@@ -114,7 +116,10 @@ def test_a_space_that_the_proxy_cannot_scale_is_refused(
             ["--proxy", "supernet", "--tasks", "all"],
             "--proxy supernet needs --tasks cue, got 'all'",
         ),
-        (["--tasks", "cue+routin"], "did you mean 'cue+routing'? (known: all, cue, cue+routing)"),
+        (
+            ["--tasks", "cue+routin"],
+            "did you mean 'cue+routing'? (known: all, auto, cue, cue+routing)",
+        ),
     ],
 )
 def test_options_that_break_a_rule(tmp_path: Path, options: list[str], message: str) -> None:
@@ -363,6 +368,14 @@ def test_published_variants_over_the_budgets_are_named() -> None:
     search = SimpleNamespace(published={})
     announce_left_out(Console(file=said), get_space("sepvit"), search)  # type: ignore[arg-type]
     assert said.getvalue().splitlines()[0] == "left out: sepvit_lite is over the budgets"
+
+
+def test_accuracy_is_of_two_tasks_unless_a_supernet_says_it_or_the_run_began_otherwise() -> None:
+    data = DataSettings()
+    assert AxisOptions(data=data).chosen_tasks() == ("cue", "routing")
+    assert AxisOptions(data=data, proxy=Proxy.SUPERNET).chosen_tasks() == ("cue",)
+    assert AxisOptions(data=data, begun=("cue",)).chosen_tasks() == ("cue",)
+    assert AxisOptions(data=data, begun=("cue",), tasks="all").chosen_tasks() == TASKS
 
 
 def test_trainings_take_as_many_steps_as_the_family_needs_or_as_asked() -> None:
