@@ -71,14 +71,14 @@ Single changes of SepViT-Lite, trained by the proxy with several seeds that all 
 interval, and a difference is **bold** where its Holm-corrected p, down the column, is below 0.05.
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 
-- The *cue task* is what a search trains: *relation*, whether a cell's colour is that of a cue
-  elsewhere, and *recognition*, which digit it shows; *accuracy* asks for both and is the search's
-  axis.
+- The *cue task* is what a search trains first: *relation*, whether a cell's colour is that of a cue
+  elsewhere, and *recognition*, which digit it shows; *accuracy* asks for both.
 - From there each network is trained on, separately, to three further tasks. *Routing*: each half
   of the canvas has a cue, and that of the other half counts. *Localisation*: how many rows and
   columns away the cue is, both right. *Texture*: which of ten gratings a cell shows, under noise.
-- The accuracy of a search is that of the cue task alone. The others stay beside it: what weight
-  each should have for real images is not known here, and a sum would hide that.
+- The accuracy of a search is the mean of accuracy and routing unless `--tasks` says otherwise;
+  [what other means are worth](task_audit.md) was measured. What weight each task should have for
+  real images is not known here.
 """
 
 
