@@ -1,7 +1,7 @@
 """Which axis of accuracy is worth its seconds: the cue task alone, or more of the proxy's tasks?
 
-Variants of a space, those of ``proxy_audit``, are trained on all tasks: once as a trial of a search
-would be, and twice as long with other seeds. An axis is the mean of some tasks
+Variants of a space, those of ``proxy_audit``, are trained on several tasks, SepViTs on all: once as
+a trial of a search would be, and twice as long with other seeds. An axis is the mean of some tasks
 (:mod:`search.proxy.tasks`). Each is asked how well a trial ranks variants as the longer training of
 the same axis does, beside how well another longer training does, and how well it ranks them as the
 longer training of all tasks does, which no axis but the last one sees whole.
@@ -19,8 +19,9 @@ from rich.console import Console
 from effvit.config import unknown_name
 from experiments.audit.plan import plan
 from experiments.catalogue import Options
-from experiments.task_audit_page import REFERENCE, SEARCH, page, summarise
+from experiments.task_audit_page import REFERENCE, SEARCH, committed, page, summarise
 from experiments.task_trainings import TaskTraining, measure_tasks
+from search.proxy.tasks import AXES, TASKS, USUAL
 from search.proxy.transfer import TransferRecipe
 from search.records import write_text
 from spaces import SPACES, get_space
@@ -29,6 +30,9 @@ from spaces.space import Space
 SPACE = "sepvit"
 SEARCH_SEED = 0
 REFERENCE_SEEDS = (100, 101)
+
+ALL_TASKS = ("sepvit",)
+"""Spaces whose variants are trained on all tasks; others on what a search trains on."""
 
 
 def run(options: Options) -> None:
@@ -43,9 +47,11 @@ def run(options: Options) -> None:
     failed = rows["error"].fillna("").astype(bool)
     for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
         console.print(f"left out: {label}: {reason}", markup=False)
-    text = page({name: summarise(rows, get_space(name))})
-    write_text(path.with_suffix(".md"), text)
-    console.print(f"written: {path}, {path.with_suffix('.md')}")
+    results = {name: summarise(rows, get_space(name))}
+    summary, text = path.with_name(f"task_audit_{name}_summary.csv"), path.with_suffix(".md")
+    committed(results).to_csv(summary, index=False, float_format="%.4f")
+    write_text(text, page(results))
+    console.print(f"written: {path}, {summary}, {text}")
 
 
 def raw(folder: Path, space: str) -> Path:
@@ -65,9 +71,10 @@ def planned(space: Space, seed: int, *, quick: bool) -> list[TaskTraining]:
     audit = plan(space, seed, quick=quick)
     search, reference = (TransferRecipe.following(each) for each in (audit.search, audit.reference))
     assert (search.name, reference.name) == (SEARCH, REFERENCE)
+    tasks = TASKS if space.name in ALL_TASKS else AXES[USUAL]
     order = [(search, SEARCH_SEED), *((reference, each) for each in REFERENCE_SEEDS)]
     return [
-        TaskTraining(label, config, recipe, each)
+        TaskTraining(label, config, recipe, each, tasks)
         for recipe, each in order
         for label, config in audit.variants.items()
     ]

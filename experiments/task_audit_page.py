@@ -5,27 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from effvit import as_config
+from effvit import ModelConfig, as_config
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.ranking import Estimate, FloatArray, estimate, kendall, partial_kendall
 from search.proxy import ProxyRecipe
-from search.proxy.tasks import AXES, CUE
+from search.proxy.tasks import AXES, CUE, TASKS
 from search.proxy.transfer import work
-from search.surrogate import Encoder, out_of_fold
+from search.surrogate import Encoder, Surrogate, out_of_fold
 from spaces.space import Space
 
 PAGE = "task_audit.md"
 SEARCH, REFERENCE = "search", "reference"
 """Recipes of the trainings."""
-
-ALL = "all"
-"""The axis that all are held against."""
 
 COLUMN = {CUE: "accuracy"}
 """Column of a task's score, where that is not its name."""
@@ -34,15 +31,17 @@ INTRODUCTION = """\
 # What should a search's accuracy be the mean of?
 
 `python -m experiments.run task_audit --space SPACE` trains the variants of the
-[audit](proxy_audit.md) on all of the proxy's tasks ([what they are](proxy_tasks.md)): once as a
-trial of a search, and with other seeds twice as long on every task. The accuracy of an axis is the
-mean of its tasks' shares of right cells. Kendall's tau with the longer training; 95 % intervals are
-of a bootstrap over variants:
+[audit](proxy_audit.md) on the proxy's tasks ([what they are](proxy_tasks.md)), SepViTs on all four:
+once as a trial of a search, and with other seeds twice as long on every task. The accuracy of an
+axis is the mean of its tasks' shares of right cells. Kendall's tau with the longer training; 95 %
+intervals are of a bootstrap over variants:
 
 - *of the same axis*: how well a trial ranks by what it measures; *another longer training* is what
-  noise allows there; the *surrogate* guesses each variant from its encoding and the longer training
-  of the others, in no time (cross-validated);
-- *of all tasks*: how well it ranks by the mean of all four, of which the first axis sees one.
+  noise allows there;
+- *smoothed*: the same of what a surrogate says once it is told of all trials; *surrogate*: of what
+  it guesses of each variant from the longer training of the others, in no time (cross-validated);
+- *of all tasks*: how well it ranks by the mean of all that were trained, of which the first axis
+  sees one.
 
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 """
@@ -56,7 +55,8 @@ class AxisResult:
         own, own_fixed, whole, whole_fixed, ceiling: Kendall's tau with the longer training, mean of
             its seeds: of the same axis, the same at fixed MACs, of all tasks, that at fixed MACs;
             and one longer training with another.
-        surrogate, surrogate_fixed: The same of what a surrogate learns from the other variants.
+        smoothed, smoothed_fixed: The same of trials as a surrogate that is told of them sees them.
+        surrogate, surrogate_fixed: Of what it learns from the longer training of the others.
         macs: The tau of MACs with the longer training of the same axis.
         work: Canvases trained on for all its tasks, as a multiple of those of the cue task alone.
     """
@@ -66,6 +66,8 @@ class AxisResult:
     whole: Estimate
     whole_fixed: Estimate
     ceiling: Estimate
+    smoothed: Estimate
+    smoothed_fixed: Estimate
     surrogate: Estimate
     surrogate_fixed: Estimate
     macs: float
@@ -91,6 +93,26 @@ class SpaceResult:
     baseline: Estimate
     seconds: float
     where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Variants:
+    """The variants of a space that were trained, and what a surrogate makes of accuracies."""
+
+    encoder: Encoder
+    configs: Sequence[ModelConfig]
+    macs: FloatArray
+
+    def guessed(self, accuracies: FloatArray) -> FloatArray:
+        """Each accuracy as guessed by a surrogate that is told of the others."""
+        return out_of_fold(self.encoder.rows(self.configs), accuracies)[0]
+
+    def smoothed(self, accuracies: FloatArray) -> FloatArray:
+        """Each accuracy as guessed by a surrogate that is told of all, its own among them."""
+        surrogate = Surrogate(self.encoder)
+        for config, accuracy in zip(self.configs, accuracies, strict=True):
+            surrogate.tell(config, float(accuracy))
+        return surrogate.guess(self.configs).mean
 
 
 def committed(results: Mapping[str, SpaceResult]) -> pd.DataFrame:
@@ -130,23 +152,24 @@ def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:
 
 def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
     """Say how each axis ranks the variants that have all their trainings."""
-    tables = {axis: _by_seed(rows, axis) for axis in AXES}
+    trained = {task for task in TASKS if rows[COLUMN.get(task, task)].notna().any()}
+    tables = {axis: _by_seed(rows, axis) for axis, tasks in AXES.items() if {*tasks} <= trained}
     settings = json.loads(rows.loc[rows["recipe"] == SEARCH, "recipe_settings"].iloc[0])
     cue = ProxyRecipe(**settings["routing"]["cue"])
-    first = tables[ALL]
+    first = list(tables.values())[-1]  # the widest axis
     described = rows.groupby("label")[["macs", "config"]].first().loc[first.index]
-    macs = described["macs"].to_numpy(np.float64)
-    encoded = Encoder(space).rows([as_config(json.loads(text)) for text in described["config"]])
+    configs = [as_config(json.loads(text)) for text in described["config"]]
+    variants = Variants(Encoder(space), configs, described["macs"].to_numpy(np.float64))
     whole = _reference(first).mean(axis=0)
     last = rows.iloc[-1]
     return SpaceResult(
         variants=len(first),
         seeds=len(_reference(first)),
         axes={
-            axis: _axis(table, whole, macs, encoded, work(cue, AXES[axis]))
+            axis: _axis(table, whole, variants, work(cue, AXES[axis]))
             for axis, table in tables.items()
         },
-        baseline=estimate(kendall, macs, whole),
+        baseline=estimate(kendall, variants.macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
         where=f"{last['cpu']}, torch {last['torch']}, {str(last['date'])[:10]}",
     )
@@ -166,19 +189,19 @@ def _reference(table: pd.DataFrame) -> FloatArray:
     return values
 
 
-def _axis(
-    table: pd.DataFrame, whole: FloatArray, macs: FloatArray, encoded: FloatArray, work: float
-) -> AxisResult:
+def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: float) -> AxisResult:
     trial: FloatArray = table[SEARCH].to_numpy(np.float64)[:, 0]
     longer = _reference(table)
     own = longer.mean(axis=0)
-    guessed = out_of_fold(encoded, own)[0]
+    macs, guessed, smoothed = variants.macs, variants.guessed(own), variants.smoothed(trial)
     return AxisResult(
         own=estimate(kendall, trial, own),
         own_fixed=estimate(partial_kendall, trial, own, macs),
         whole=estimate(kendall, trial, whole),
         whole_fixed=estimate(partial_kendall, trial, whole, macs),
         ceiling=estimate(kendall, *longer[:2]),
+        smoothed=estimate(kendall, smoothed, own),
+        smoothed_fixed=estimate(partial_kendall, smoothed, own, macs),
         surrogate=estimate(kendall, guessed, own),
         surrogate_fixed=estimate(partial_kendall, guessed, own, macs),
         macs=float(kendall(macs, own)),
@@ -196,8 +219,8 @@ def page(results: Mapping[str, SpaceResult]) -> str:
 
 def _table(result: SpaceResult) -> Table:
     header = (
-        "axis", "of the same axis", "at fixed MACs", "another longer training", "surrogate",
-        "at fixed MACs", "of all tasks", "at fixed MACs", "canvases",
+        "axis", "of the same axis", "at fixed MACs", "another longer training", "smoothed",
+        "at fixed MACs", "surrogate", "at fixed MACs", "of all tasks", "at fixed MACs", "canvases",
     )  # fmt: skip
     lines = tuple(
         (
@@ -208,6 +231,8 @@ def _table(result: SpaceResult) -> Table:
                     each.own,
                     each.own_fixed,
                     each.ceiling,
+                    each.smoothed,
+                    each.smoothed_fixed,
                     each.surrogate,
                     each.surrogate_fixed,
                     each.whole,

@@ -1,4 +1,4 @@
-"""Train many variants on all tasks of the proxy, into a CSV that can be resumed."""
+"""Train many variants on several tasks of the proxy, into a CSV that can be resumed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from effvit import ConfigError, ModelConfig, model_cost
 from experiments.measure import append_row, finished_rows
 from experiments.progress import progress_bar
 from search.environment import environment
+from search.proxy.tasks import TASKS
 from search.proxy.transfer import TransferRecipe, TransferResult
 from search.workers import (
     TrainingFailure,
@@ -30,12 +31,13 @@ KEY = ["label", "recipe", "seed"]
 
 @dataclasses.dataclass(frozen=True)
 class TaskTraining:
-    """One row to measure: a labelled variant, a recipe, a seed."""
+    """One row to measure: a labelled variant, a recipe, a seed, and what it is trained on."""
 
     label: str
     config: ModelConfig
     recipe: TransferRecipe
     seed: int
+    tasks: tuple[str, ...] = TASKS
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -59,7 +61,7 @@ def measure_tasks(trainings: Sequence[TaskTraining], path: Path, workers: int) -
     """
     done = _read(path, trainings)
     missing = [training for training in trainings if training.key not in done]
-    tasks = [TrainingTask(each.config, each.recipe, each.seed) for each in missing]
+    tasks = [TrainingTask(t.config, t.recipe, t.seed, tasks=t.tasks) for t in missing]
     finished = len(trainings) - len(missing)
     with progress_bar() as progress, WorkerPool(workers, run_transfer_task) as pool:
         bar = progress.add_task("", total=len(trainings), completed=finished)

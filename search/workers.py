@@ -256,13 +256,13 @@ def run_routing_task(task: TrainingTask) -> RoutingResult | TrainingFailure:
 
 
 def run_transfer_task(task: TrainingTask) -> TransferResult | TrainingFailure:
-    """Train on all of the proxy's tasks, after its first one, in this process.
+    """Train on several of the proxy's tasks, after its first one, in this process.
 
     Raises:
         TypeError: It is to be trained on something else.
     """
     recipe = task.how_of(TransferRecipe, "the further tasks")
-    return as_outcome(lambda: evaluate_transfer(task.config, recipe, task.seed))
+    return as_outcome(lambda: evaluate_transfer(task.config, recipe, task.seed, task.tasks))
 
 
 def _second_task(network: ProxyNetwork, task: TrainingTask) -> float | None:

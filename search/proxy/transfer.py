@@ -37,7 +37,7 @@ from search.proxy.network import ProxyNetwork, draw
 from search.proxy.recipe import ProxyRecipe, Scheduled
 from search.proxy.routing import ROUTING as ROUTING_RECIPE
 from search.proxy.routing import RoutingRecipe, go_on
-from search.proxy.tasks import CUE, LOCALISATION, ROUTING, TEXTURE
+from search.proxy.tasks import CUE, LOCALISATION, ROUTING, TASKS, TEXTURE
 from search.proxy.textures import CLASSES as TEXTURES
 from search.proxy.textures import textures
 from search.proxy.training import adamw, descend, memory_errors, torch_threads
@@ -183,23 +183,29 @@ class TransferResult:
         cue: Of the cue task, before the others.
         routing: See :class:`search.proxy.routing.RoutingResult`.
         localisation: Share of cells with both the right row and column of the cue.
-        texture: Share of cells with the right texture; chance is 0.1.
+        texture: Share of cells with the right texture; chance is 0.1. These three are None where
+            the task was not learned.
         recipe: Name of the recipe.
         seconds: Wall time of everything. Not compared.
     """
 
     cue: ProxyResult
-    routing: float
-    localisation: float
-    texture: float
+    routing: float | None = None
+    localisation: float | None = None
+    texture: float | None = None
     recipe: str
     seconds: float = dataclasses.field(compare=False)
 
 
 def evaluate_transfer(
-    config: ModelConfig, recipe: TransferRecipe = TRANSFER, seed: int = 0, *, threads: int = 1
+    config: ModelConfig,
+    recipe: TransferRecipe = TRANSFER,
+    seed: int = 0,
+    tasks: Sequence[str] = TASKS,
+    *,
+    threads: int = 1,
 ) -> TransferResult:
-    """Train a variant on the cue task, then from there on each other task, and measure it.
+    """Train a variant on the cue task, then from there on other tasks, and measure it.
 
     The same arguments give the same result, bit for bit, on one machine.
 
@@ -207,6 +213,7 @@ def evaluate_transfer(
         config: The variant at its design resolution, scaled as the proxy scales it.
         recipe: How to train.
         seed: Of initial values and of canvases.
+        tasks: Which, the cue task first.
         threads: CPU threads.
 
     Raises:
@@ -215,8 +222,7 @@ def evaluate_transfer(
     """
     started = time.perf_counter()
     cue, network = train_and_measure(config, recipe.routing.cue, seed, threads)
-    tasks = (ROUTING, LOCALISATION, TEXTURE)
-    further = learn_all(network, tasks, recipe, seed, threads=threads)
+    further = learn_all(network, tasks[1:], recipe, seed, threads=threads)
     return TransferResult(
         cue=cue, **further, recipe=recipe.name, seconds=time.perf_counter() - started
     )

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from effvit import ConfigError
-from experiments import task_audit, task_audit_page
+from experiments import task_audit
 from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
 from experiments.ranking import FloatArray
@@ -20,6 +20,7 @@ from experiments.task_audit_page import (
     REFERENCE,
     SEARCH,
     SpaceResult,
+    Variants,
     accuracies,
     committed,
     page,
@@ -27,7 +28,7 @@ from experiments.task_audit_page import (
 )
 from search.proxy import SEARCH as SEARCH_RECIPE
 from search.proxy import mean_statement
-from search.proxy.tasks import AXES
+from search.proxy.tasks import AXES, TASKS
 from search.proxy.transfer import TransferRecipe
 from spaces import get_space
 
@@ -70,6 +71,12 @@ def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer
     assert len({each.key for each in trainings}) == len(trainings)
 
 
+def test_of_other_spaces_only_what_a_search_trains_on_is_trained() -> None:
+    trainings = planned(get_space("mobilevitv2"), 0, quick=True)
+    assert {training.tasks for training in trainings} == {("cue", "routing")}
+    assert {training.tasks for training in planned(SEPVIT, 0, quick=True)} == {TASKS}
+
+
 def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sepvit"):
         task_audit.run(Options(out=tmp_path, space="sepvitt"))
@@ -79,11 +86,12 @@ def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
 def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A surrogate that knows everything; the real one takes seconds, and has tests of its own."""
 
-    def guess(encoded: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        assert len(encoded) == len(values)
-        return values, np.ones(len(values))
+    def guess(variants: Variants, accuracies: FloatArray) -> FloatArray:
+        assert len(variants.configs) == len(variants.macs) == len(accuracies)
+        return accuracies
 
-    monkeypatch.setattr(task_audit_page, "out_of_fold", guess)
+    monkeypatch.setattr(Variants, "guessed", guess)
+    monkeypatch.setattr(Variants, "smoothed", guess)
 
 
 @pytest.fixture
@@ -118,7 +126,17 @@ def test_taus_are_scipys_of_the_means_of_tasks(noisy: SpaceResult) -> None:
 def test_the_surrogate_guesses_the_longer_training(noisy: SpaceResult) -> None:
     for axis in noisy.axes.values():
         assert axis.surrogate.value == axis.surrogate_fixed.value == pytest.approx(1)
+        assert axis.smoothed == axis.own
         assert axis.own.value < 1
+
+
+@pytest.mark.usefixtures("knowing")
+def test_axes_whose_tasks_were_not_trained_are_left_out() -> None:
+    rows = made_up(noise=0.2)
+    rows[["localisation", "texture"]] = np.nan
+    found = summarise(rows, SEPVIT)
+    assert list(found.axes) == ["cue", "cue+routing"]
+    assert found.axes["cue+routing"].own == found.axes["cue+routing"].whole
 
 
 @pytest.mark.usefixtures("knowing")

@@ -16,6 +16,7 @@ from search.proxy.digits import CELLS, GRID, IGNORED, Split, canvases
 from search.proxy.network import ProxyNetwork
 from search.proxy.routing import RoutingRecipe
 from search.proxy.scaling import proxy_config
+from search.proxy.tasks import TASKS
 from search.proxy.textures import CLASSES, DIRECTIONS, textures
 from search.proxy.transfer import (
     Examples,
@@ -148,7 +149,7 @@ def test_a_training_that_diverges_says_where(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(transfer, "replace_readings", broken)
     with pytest.raises(ProxyFailed, match="loss is nan at step 0 of 2"):
         evaluate_transfer(SILENT, BRIEF)
-    outcome = run_transfer_task(TrainingTask(SILENT, BRIEF, 0))
+    outcome = run_transfer_task(TrainingTask(SILENT, BRIEF, 0, tasks=TASKS))
     assert outcome == TrainingFailure("loss is nan at step 0 of 2")
 
 
