@@ -84,18 +84,27 @@ class AxisOptions:
         """What the accuracy of the embedded task is the mean of.
 
         Raises:
-            ConfigError: No such axis, or a supernet, which learns the cue task, is to learn more.
+            ConfigError: No such axis, or another option allows the cue task alone.
         """
         if self.tasks == AUTO and self.begun is not None:
             return self.begun
-        if self.proxy is not Proxy.SUPERNET:
+        why = self._cue_alone()
+        if not why:
             return axis_tasks(USUAL if self.tasks == AUTO else self.tasks)
         if self.tasks not in (AUTO, CUE):
-            raise ConfigError(
-                f"a supernet learns the cue task alone: --proxy supernet needs --tasks {CUE}, "
-                f"got {self.tasks!r}"
-            )
+            raise ConfigError(f"{why} needs --tasks {CUE}, got {self.tasks!r}")
         return (CUE,)
+
+    def _cue_alone(self) -> str:
+        """Why accuracy has to be of the cue task alone, and by which option; else empty."""
+        if self.proxy is Proxy.SUPERNET:
+            return "a supernet learns the cue task alone: --proxy supernet"
+        if any(check_fidelities(self.fidelities).rungs):
+            return (
+                "trainings that pause are compared by the cue task alone: "
+                f"--fidelities {self.fidelities}"
+            )
+        return ""
 
     def of_embedded_task(self) -> dict[str, bool]:
         """Options that need the embedded task, and whether each was given."""

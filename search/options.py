@@ -91,7 +91,7 @@ TasksOption = Annotated[
     typer.Option(
         "--tasks",
         help=f"Embedded tasks that accuracy is the mean of: {', '.join(AXES)}; {AUTO} is {USUAL}, "
-        f"and {CUE} with a supernet.",
+        f"but {CUE} with a supernet or with trainings that pause.",
         rich_help_panel=ACCURACY,
     ),
 ]
