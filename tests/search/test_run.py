@@ -117,6 +117,10 @@ def test_a_space_that_the_proxy_cannot_scale_is_refused(
             "--proxy supernet needs --tasks cue, got 'all'",
         ),
         (
+            ["--tasks", "cue+routing", "--fidelities", "halving"],
+            "--fidelities halving needs --tasks cue, got 'cue+routing'",
+        ),
+        (
             ["--tasks", "cue+routin"],
             "did you mean 'cue+routing'? (known: all, auto, cue, cue+routing)",
         ),
@@ -370,10 +374,12 @@ def test_published_variants_over_the_budgets_are_named() -> None:
     assert said.getvalue().splitlines()[0] == "left out: sepvit_lite is over the budgets"
 
 
-def test_accuracy_is_of_two_tasks_unless_a_supernet_says_it_or_the_run_began_otherwise() -> None:
+def test_accuracy_is_of_two_tasks_but_where_only_the_cue_task_goes_or_the_run_began_so() -> None:
     data = DataSettings()
     assert AxisOptions(data=data).chosen_tasks() == ("cue", "routing")
     assert AxisOptions(data=data, proxy=Proxy.SUPERNET).chosen_tasks() == ("cue",)
+    assert AxisOptions(data=data, fidelities="halving").chosen_tasks() == ("cue",)
+    assert AxisOptions(data=data, fidelities="screening").chosen_tasks() == ("cue", "routing")
     assert AxisOptions(data=data, begun=("cue",)).chosen_tasks() == ("cue",)
     assert AxisOptions(data=data, begun=("cue",), tasks="all").chosen_tasks() == TASKS
 
