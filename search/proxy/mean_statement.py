@@ -50,7 +50,7 @@ def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
     row = _row(space, tuple(tasks))
     return {
         "name": f"the mean of {len(tasks)} tasks: {joined}",
-        "accuracy": f"mean proxy accuracy of {joined} (validation)",
+        "accuracy": f"proxy accuracy (mean of {len(tasks)} tasks)",
         "description": (
             f"The cue task, {NAME}: {DESCRIPTION} From there the variant is trained on, "
             f"separately, to {further}. Accuracy is the mean of the tasks' shares of right cells, "
