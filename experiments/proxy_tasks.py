@@ -18,7 +18,7 @@ from effvit import ModelConfig
 from effvit.designs.sepvit import VARIANTS
 from experiments.catalogue import Options
 from experiments.proxy_tasks_page import FIGURE, PAGE, RAW, draw, page
-from experiments.task_trainings import TaskTraining, measure_tasks
+from experiments.task_trainings import TaskTraining, left_out, measure_tasks
 from search.proxy import SEARCH
 from search.proxy.routing import RoutingRecipe
 from search.proxy.transfer import TRANSFER, TransferRecipe
@@ -66,10 +66,9 @@ QUICK = ("SepViT-Lite", "token fixed to zero")
 def run(options: Options) -> None:
     """Train what is missing, then write the page and its figure."""
     rows = measure_all(options)
-    failed = rows["error"].fillna("").astype(bool)
     console = Console(soft_wrap=True)
-    for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
-        console.print(f"left out: {label}: {reason}", markup=False)
+    for line in left_out(rows):
+        console.print(line, markup=False)
     write_text(options.out / PAGE, page(rows))
     draw(rows).savefig(options.out / FIGURE)
     console.print(f"written: {options.out / RAW}, {options.out / PAGE}, {options.out / FIGURE}")

@@ -20,7 +20,7 @@ from effvit.config import unknown_name
 from experiments.audit.plan import plan
 from experiments.catalogue import Options
 from experiments.task_audit_page import REFERENCE, SEARCH, committed, page, summarise
-from experiments.task_trainings import TaskTraining, measure_tasks
+from experiments.task_trainings import TaskTraining, left_out, measure_tasks
 from search.proxy.tasks import AXES, TASKS, USUAL
 from search.proxy.transfer import TransferRecipe
 from search.records import write_text
@@ -44,9 +44,8 @@ def run(options: Options) -> None:
     trainings = planned(get_space(name), options.seed, quick=options.quick)
     rows = measure_tasks(trainings, path, options.workers)
     console = Console(soft_wrap=True)
-    failed = rows["error"].fillna("").astype(bool)
-    for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
-        console.print(f"left out: {label}: {reason}", markup=False)
+    for line in left_out(rows):
+        console.print(line, markup=False)
     results = {name: summarise(rows, get_space(name))}
     summary, text = path.with_name(f"task_audit_{name}_summary.csv"), path.with_suffix(".md")
     committed(results).to_csv(summary, index=False, float_format="%.4f")

@@ -36,12 +36,12 @@ once as a trial of a search, and with other seeds twice as long on every task. T
 axis is the mean of its tasks' shares of right cells. Kendall's tau with the longer training; 95 %
 intervals are of a bootstrap over variants:
 
-- *of the same axis*: how well a trial ranks by what it measures; *another longer training* is what
-  noise allows there;
-- *smoothed*: the same of what a surrogate says once it is told of all trials; *surrogate*: of what
-  it guesses of each variant from the longer training of the others, in no time (cross-validated);
-- *of all tasks*: how well it ranks by the mean of all that were trained, of which the first axis
-  sees one.
+- *a trial's training*: how well one training, as long as a trial's, ranks by what it measures;
+- *smoothed*: how well a surrogate does once it is told of all those trainings;
+- *surrogate*: how well it guesses each variant from the longer training of the others, in no time
+  (cross-validated);
+- *another longer training*: what noise allows;
+- *as all tasks*: how well a trial's training ranks by the mean of all tasks that were trained.
 
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 """
@@ -218,36 +218,24 @@ def page(results: Mapping[str, SpaceResult]) -> str:
 
 
 def _table(result: SpaceResult) -> Table:
-    header = (
-        "axis", "of the same axis", "at fixed MACs", "another longer training", "smoothed",
-        "at fixed MACs", "surrogate", "at fixed MACs", "of all tasks", "at fixed MACs", "canvases",
-    )  # fmt: skip
-    lines = tuple(
-        (
-            axis,
-            *map(
-                _cell,
-                (
-                    each.own,
-                    each.own_fixed,
-                    each.ceiling,
-                    each.smoothed,
-                    each.smoothed_fixed,
-                    each.surrogate,
-                    each.surrogate_fixed,
-                    each.whole,
-                    each.whole_fixed,
-                ),
-            ),
-            f"{each.work:.1f}x",
-        )
-        for axis, each in result.axes.items()
-    )
-    return Table("", "", header, lines)
+    """Rows of all axes; the widest one ranks by all tasks anyway."""
+    lines = []
+    for axis, each in result.axes.items():
+        readings = {
+            f"a trial's training, {each.work:.1f}x the canvases": (each.own, each.own_fixed),
+            "smoothed": (each.smoothed, each.smoothed_fixed),
+            "surrogate": (each.surrogate, each.surrogate_fixed),
+            "another longer training": (each.ceiling, None),
+        }
+        if axis != list(result.axes)[-1]:
+            readings["a trial's training, as all tasks"] = (each.whole, each.whole_fixed)
+        for name, (tau, fixed) in readings.items():
+            lines.append((f"`{axis}`", name, _cell(tau), _cell(fixed)))
+    return Table("", "", ("axis", "what ranks", "Kendall's tau", "at fixed MACs"), tuple(lines))
 
 
-def _cell(found: Estimate) -> str:
-    if math.isnan(found.value):
+def _cell(found: Estimate | None) -> str:
+    if found is None or math.isnan(found.value):
         return DASH
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 

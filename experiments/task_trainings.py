@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,13 @@ def _read(path: Path, trainings: Sequence[TaskTraining]) -> set[tuple[str, str, 
         if settings.get(name) != written:
             raise ConfigError(f"{path} holds rows of other settings; choose another --out")
     return set(rows[KEY].itertuples(index=False, name=None))
+
+
+def left_out(rows: pd.DataFrame) -> Iterator[str]:
+    """A line for each training that failed: what it was of, and why."""
+    failed = rows["error"].fillna("").astype(bool)
+    for label, reason in zip(rows.loc[failed, "label"], rows.loc[failed, "error"], strict=True):
+        yield f"left out: {label}: {reason}"
 
 
 def record(training: TaskTraining, outcome: TransferResult | TrainingFailure) -> Row:
