@@ -15,6 +15,7 @@ from search.datasets import EMBEDDED, DataSettings
 from search.latency import LatencyProtocol
 from search.proxy import ProxyRecipe
 from search.proxy.tasks import CUE
+from search.proxy.transfer import TransferRecipe
 from search.quantities import Budgets
 from search.records import Scale
 from search.samplers import Objective
@@ -105,6 +106,8 @@ class RunSettings:
         """Everything that the results depend on, as JSON values."""
         values = dataclasses.asdict(self) | {"data": _searched(self.data)}
         shared = {name: value for name, value in values.items() if name not in self.FREE}
+        if len(self.tasks) > 1 and isinstance(self.search_recipe, ProxyRecipe):
+            shared["further_recipe"] = TransferRecipe.following(self.search_recipe).to_dict()
         return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
 

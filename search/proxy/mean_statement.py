@@ -92,7 +92,5 @@ def _row(space: str, tasks: tuple[str, ...]) -> dict[str, str] | None:
 
 @functools.lru_cache(maxsize=1)
 def _rows() -> tuple[dict[str, str], ...]:
-    path = resources.files("search") / "data" / SUMMARY
-    if not path.is_file():
-        return ()
-    return tuple(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    text = (resources.files("search") / "data" / SUMMARY).read_text(encoding="utf-8")
+    return tuple(csv.DictReader(text.splitlines()))

@@ -18,7 +18,6 @@ AXES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Tasks that the accuracy of a search may be the mean of, by what is typed."""
 
-
 AUTO: Final = "auto"
 USUAL: Final = f"{CUE}+{ROUTING}"
 """What the accuracy of a search is the mean of unless something else is asked for."""

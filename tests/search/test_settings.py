@@ -118,6 +118,16 @@ def test_a_folder_does_not_go_on_with_other_tasks() -> None:
             check_same_run(saved, settings, Path())
 
 
+def test_how_further_tasks_are_trained_is_a_part_of_a_run_of_several() -> None:
+    assert "further_recipe" not in run_settings().identity()
+    settings = dataclasses.replace(run_settings(tasks=("cue", "routing")), search_recipe=SEARCH)
+    assert settings.identity()["further_recipe"]["routing"]["steps"] == 100
+    saved = saved_as(settings)
+    saved["identity"]["further_recipe"]["routing"]["steps"] = 99
+    with pytest.raises(ConfigError, match=r"further_recipe\.routing\.steps is 99, not 100"):
+        check_same_run(saved, settings, Path())
+
+
 def test_a_new_folder_and_one_of_this_version_have_the_recipe_of_this_version() -> None:
     assert as_begun(SEARCH, None) == as_begun(SEARCH, SEARCH.to_dict()) == SEARCH
 
