@@ -46,6 +46,11 @@ intervals are of a bootstrap over variants:
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 """
 
+REPRESENTATIONS = """\
+Mean accuracy of the longer training by how windows are represented. Whatever else the variants are
+differs as well; `none` has no attention among windows.
+"""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisResult:
@@ -84,6 +89,8 @@ class SpaceResult:
         axes: By name.
         baseline: Kendall's tau of MACs with the longer training of all tasks.
         seconds: Of all tasks of a trial: the median.
+        by_token: Mean accuracy of the longer training by how a SepViT represents a window, a row a
+            way and a column an axis, beside ``variants``; without rows for other families.
         where: Processor, version of torch, date.
     """
 
@@ -92,6 +99,7 @@ class SpaceResult:
     axes: dict[str, AxisResult]
     baseline: Estimate
     seconds: float
+    by_token: pd.DataFrame
     where: str
 
 
@@ -171,8 +179,21 @@ def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
         },
         baseline=estimate(kendall, variants.macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
+        by_token=_by_token(tables, described["config"]),
         where=f"{last['cpu']}, torch {last['torch']}, {str(last['date'])[:10]}",
     )
+
+
+def _by_token(tables: Mapping[str, pd.DataFrame], configs: pd.Series[str]) -> pd.DataFrame:
+    """Means of the longer training by ``window_representation``, ascending in the last axis."""
+    token = configs.map(json.loads).map(
+        lambda config: config["window_representation"] if config["family"] == "sepvit" else None
+    )
+    longer = {axis: _reference(table).mean(axis=0) for axis, table in tables.items()}
+    groups = pd.DataFrame(longer, index=configs.index).groupby(token)
+    last = list(tables)[-1]
+    means: pd.DataFrame = groups.mean().assign(variants=groups.size()).sort_values(last)
+    return means
 
 
 def _by_seed(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
@@ -214,6 +235,8 @@ def page(results: Mapping[str, SpaceResult]) -> str:
     parts = [INTRODUCTION]
     for space, result in results.items():
         parts += [f"## {space}\n", markdown_table(_table(result)) + "\n", _how(result)]
+        if len(result.by_token):
+            parts += [REPRESENTATIONS, markdown_table(_token_table(result.by_token)) + "\n"]
     return "\n".join(parts)
 
 
@@ -232,6 +255,15 @@ def _table(result: SpaceResult) -> Table:
         for name, (tau, fixed) in readings.items():
             lines.append((f"`{axis}`", name, _cell(tau), _cell(fixed)))
     return Table("", "", ("axis", "what ranks", "Kendall's tau", "at fixed MACs"), tuple(lines))
+
+
+def _token_table(means: pd.DataFrame) -> Table:
+    axes = [str(name) for name in means if name != "variants"]
+    lines = tuple(
+        (f"`{token}`", str(int(row["variants"])), *(f"{row[axis]:.3f}" for axis in axes))
+        for token, row in means.iterrows()
+    )
+    return Table("", "", ("window token", "variants", *axes), lines)
 
 
 def _cell(found: Estimate | None) -> str:

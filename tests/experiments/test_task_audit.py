@@ -148,6 +148,19 @@ def test_a_variant_that_lacks_a_training_is_left_out() -> None:
     assert summarise(rows, SEPVIT).variants == 11
 
 
+@pytest.mark.usefixtures("knowing")
+def test_means_by_window_token_are_of_the_longer_training() -> None:
+    rows = made_up()
+    found = summarise(rows, SEPVIT)
+    token = rows["config"].map(lambda text: json.loads(text)["window_representation"])
+    longer = rows[rows["recipe"] == REFERENCE].assign(token=token)
+    for name, part in longer.groupby("token"):
+        assert found.by_token.loc[name, "cue"] == pytest.approx(part["accuracy"].mean())
+        assert found.by_token.loc[name, "variants"] == part["label"].nunique()
+    assert found.by_token["all"].is_monotonic_increasing
+    assert "| window token | variants | cue |" in page({"sepvit": found})
+
+
 def test_the_page_has_a_row_an_axis_and_says_what_it_is_not(noisy: SpaceResult) -> None:
     text = page({"sepvit": noisy})
     for axis in AXES:
