@@ -137,6 +137,15 @@ def test_runs_of_an_earlier_version_are_said_to_be_such(folder: Path) -> None:
     assert NOTE in page(rows)
 
 
+def test_the_page_says_which_tasks_an_accuracy_is_of(folder: Path) -> None:
+    settings = {"proxy": {"search_recipe": SEARCH.to_dict(), "tasks": ["cue", "routing"]}}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    rows = read("sepvit", folder)
+    assert set(rows["tasks"]) == {"cue+routing"}
+    assert "| `sepvit` | cue+routing | 3 |" in page(rows)
+    assert "| `sepvit` | cue | 3 |" in page(rows.drop(columns="tasks"))
+
+
 def test_rows_of_a_run_are_its_complete_trials_and_its_finalists(folder: Path) -> None:
     rows = read("sepvit", folder)
     assert tuple(rows.columns) == COLUMNS
@@ -149,7 +158,7 @@ def test_rows_of_a_run_are_its_complete_trials_and_its_finalists(folder: Path) -
 def test_the_page_says_the_gain_and_figures_are_written(folder: Path) -> None:
     rows = read("sepvit", folder)
     text = page(rows)
-    assert "| `sepvit` | 3 | 3 | 3 | +0.150 (" in text
+    assert "| `sepvit` | cue | 3 | 3 | 3 | +0.150 (" in text
     assert "| 0.60 to 0.60 | 0.90 to 1.00 |\n" in text
     written = {path.name for path in write(rows, folder)}
     assert written == {
