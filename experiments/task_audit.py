@@ -32,7 +32,7 @@ SEARCH_SEED = 0
 REFERENCE_SEEDS = (100, 101)
 
 ALL_TASKS = ("sepvit",)
-"""Spaces whose variants are trained on all tasks; others on what a search trains on."""
+"""Spaces whose variants are trained on all tasks; those of others on the two of the usual axis."""
 
 
 def run(options: Options) -> None:

@@ -16,7 +16,7 @@ from search.proxy.digits import CANVAS
 from search.proxy.mean_statement import mean_statement
 from search.proxy.scaling import family_steps
 from search.proxy.statement import statement
-from search.proxy.tasks import AUTO, CUE, USUAL, axis_tasks
+from search.proxy.tasks import AUTO, CUE, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
 from search.train.options import changed
@@ -80,8 +80,8 @@ class AxisOptions:
     epochs: int | None = None
     final_epochs: int | None = None
 
-    def chosen_tasks(self) -> tuple[str, ...]:
-        """What the accuracy of the embedded task is the mean of.
+    def chosen_tasks(self, space: str) -> tuple[str, ...]:
+        """What the accuracy of a search of a space on embedded tasks is the mean of.
 
         Raises:
             ConfigError: No such axis, or another option allows the cue task alone.
@@ -90,7 +90,7 @@ class AxisOptions:
             return self.begun
         why = self._cue_alone()
         if not why:
-            return axis_tasks(USUAL if self.tasks == AUTO else self.tasks)
+            return axis_tasks(usual_axis(space) if self.tasks == AUTO else self.tasks)
         if self.tasks not in (AUTO, CUE):
             raise ConfigError(f"{why} needs --tasks {CUE}, got {self.tasks!r}")
         return (CUE,)
@@ -160,7 +160,7 @@ def _refuse(given: Mapping[str, bool], needs: str) -> None:
 
 
 def _embedded(space: Space, options: AxisOptions) -> Axis:
-    family, tasks = space.unrank(0).family, options.chosen_tasks()
+    family, tasks = space.unrank(0).family, options.chosen_tasks(space.name)
     search = embedded_recipe(proxy.SEARCH, family, options.steps)
     return Axis(
         data=options.data,

@@ -9,7 +9,7 @@ import typer
 
 from search.fidelities import FIDELITIES
 from search.latency.source import LatencyMode
-from search.proxy.tasks import AXES, CUE, USUAL
+from search.proxy.tasks import AXES, CUE, USUAL, USUAL_IN
 from search.samplers import SAMPLERS
 from search.samplers.choice import AUTO
 from search.settings import Proxy
@@ -90,8 +90,8 @@ TasksOption = Annotated[
     str,
     typer.Option(
         "--tasks",
-        help=f"Embedded tasks that accuracy is the mean of: {', '.join(AXES)}; {AUTO} is {USUAL}, "
-        f"but {CUE} with a supernet or with trainings that pause.",
+        help=f"Embedded tasks that accuracy is the mean of: {', '.join(AXES)}; {AUTO} is {USUAL} "
+        f"for {', '.join(USUAL_IN)}, else {CUE}, as with a supernet or trainings that pause.",
         rich_help_panel=ACCURACY,
     ),
 ]

@@ -20,7 +20,14 @@ AXES: Final[Mapping[str, tuple[str, ...]]] = {
 
 AUTO: Final = "auto"
 USUAL: Final = f"{CUE}+{ROUTING}"
-"""What the accuracy of a search is the mean of unless something else is asked for."""
+USUAL_IN: Final = ("sepvit", "hybrid", "efficientvit")
+"""Axis of a search unless something else is asked for, in spaces where ``python -m experiments.run
+task_audit`` has measured how it ranks; elsewhere it is the cue task."""
+
+
+def usual_axis(space: str) -> str:
+    """The axis of a search of a space unless something else is asked for."""
+    return USUAL if space in USUAL_IN else CUE
 
 
 def axis_tasks(name: str) -> tuple[str, ...]:

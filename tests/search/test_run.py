@@ -376,12 +376,16 @@ def test_published_variants_over_the_budgets_are_named() -> None:
 
 def test_accuracy_is_of_two_tasks_but_where_only_the_cue_task_goes_or_the_run_began_so() -> None:
     data = DataSettings()
-    assert AxisOptions(data=data).chosen_tasks() == ("cue", "routing")
-    assert AxisOptions(data=data, proxy=Proxy.SUPERNET).chosen_tasks() == ("cue",)
-    assert AxisOptions(data=data, fidelities="halving").chosen_tasks() == ("cue",)
-    assert AxisOptions(data=data, fidelities="screening").chosen_tasks() == ("cue", "routing")
-    assert AxisOptions(data=data, begun=("cue",)).chosen_tasks() == ("cue",)
-    assert AxisOptions(data=data, begun=("cue",), tasks="all").chosen_tasks() == TASKS
+    assert AxisOptions(data=data).chosen_tasks("sepvit") == ("cue", "routing")
+    assert AxisOptions(data=data).chosen_tasks("mobilevitv2") == ("cue",)
+    assert AxisOptions(data=data, proxy=Proxy.SUPERNET).chosen_tasks("sepvit") == ("cue",)
+    assert AxisOptions(data=data, fidelities="halving").chosen_tasks("sepvit") == ("cue",)
+    assert AxisOptions(data=data, fidelities="screening").chosen_tasks("sepvit") == (
+        "cue",
+        "routing",
+    )
+    assert AxisOptions(data=data, begun=("cue",)).chosen_tasks("sepvit") == ("cue",)
+    assert AxisOptions(data=data, begun=("cue",), tasks="all").chosen_tasks("sepvit") == TASKS
 
 
 def test_trainings_take_as_many_steps_as_the_family_needs_or_as_asked() -> None:

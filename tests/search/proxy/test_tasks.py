@@ -21,6 +21,8 @@ from search.proxy.tasks import (
     ROUTING,
     TASKS,
     TEXTURE,
+    USUAL,
+    USUAL_IN,
     axis_tasks,
     combined,
 )
@@ -132,6 +134,13 @@ def test_a_mean_states_what_was_measured_of_it(monkeypatch: pytest.MonkeyPatch) 
     assert "reaches 0.58" in said["does_not_resolve"][0]
     assert "Accuracy is the mean of the tasks' shares" in said["description"]
     assert "texture" not in said["description"]
+
+
+@pytest.mark.parametrize("space", USUAL_IN)
+def test_how_the_usual_axis_ranks_was_measured(space: str) -> None:
+    ranking = mean_statement.mean_statement(space, AXES[USUAL])["ranking"]
+    assert ranking["variants"] >= 16
+    assert -1 <= ranking["low"] <= ranking["kendall_tau"] <= ranking["high"] <= 1
 
 
 @pytest.mark.parametrize(("space", "tasks"), [("hybrid", (CUE, ROUTING)), ("sepvit", TASKS)])
