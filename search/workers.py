@@ -235,12 +235,10 @@ def _trained(task: TrainingTask) -> Trained:
             return Trained(result, test, routing=_second_task(network, task))
         scores, on_test = learn_and_test(network, further, recipe, task.seed)
         return Trained(result, test, scores, on_test)
-    paused = None
-    if task.memory is not None:
-        if task.rung is not None:
-            at_rung = task.config, task.recipe, task.seed, task.rung, task.memory
-            return Trained(train_to_rung(*at_rung))
-        paused = read_paused(task.memory, task.recipe.steps)
+    memory = task.memory
+    if memory is not None and task.rung is not None:
+        return Trained(train_to_rung(task.config, task.recipe, task.seed, task.rung, memory))
+    paused = None if memory is None else read_paused(memory, task.recipe.steps)
     result, network = train_and_measure(task.config, task.recipe, task.seed, 1, paused)
     return Trained(result, further=learn_all(network, further, recipe, task.seed))
 

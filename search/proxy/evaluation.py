@@ -43,8 +43,10 @@ RELATION_FOUND = 0.6
 RUNG_SHARE = 1 / 4
 """Share of the evaluation's canvases that an unfinished training is measured on."""
 
+TEST_SEED: Final = 2
+"""Of the canvases that finalists are tested on."""
+
 _ATTEMPT_SEEDS: Final = 7919  # seeds of later attempts: seed + attempt * this
-_TEST_SEED: Final = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ def evaluate_test(
     """
     started = time.perf_counter()
     result, network = train_and_measure(config, recipe, seed, threads)
-    held_out = held_out_canvases(recipe.evaluation_canvases, _TEST_SEED)
+    held_out = held_out_canvases(recipe.evaluation_canvases, TEST_SEED)
     with torch_threads(threads):
         scores = measure(network, held_out)
     seconds = time.perf_counter() - started

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from search.proxy.digits import Task, held_out_canvases
+from search.proxy.evaluation import TEST_SEED
 from search.proxy.network import ProxyNetwork
 from search.proxy.scores import measure
 from search.proxy.tasks import LOCALISATION, ROUTING
@@ -18,8 +19,6 @@ from search.proxy.transfer import (
     share_right,
     texture_examples,
 )
-
-_TEST_SEED = 2
 
 
 def learn_and_test(
@@ -58,8 +57,8 @@ def _on_test(network: ProxyNetwork, task: str, recipe: TransferRecipe) -> float:
     """Share of right test cells; textures show no digits, theirs are canvases of their own."""
     if task == ROUTING:
         count = recipe.routing.evaluation_canvases
-        return measure(network, held_out_canvases(count, _TEST_SEED, task=Task.HALVES)).relation
+        return measure(network, held_out_canvases(count, TEST_SEED, task=Task.HALVES)).relation
     count = recipe.evaluation_canvases
     if task == LOCALISATION:
-        return share_right(network, localisation_examples(held_out_canvases(count, _TEST_SEED)))
-    return share_right(network, texture_examples(*held_out_textures(count, _TEST_SEED)))
+        return share_right(network, localisation_examples(held_out_canvases(count, TEST_SEED)))
+    return share_right(network, texture_examples(*held_out_textures(count, TEST_SEED)))

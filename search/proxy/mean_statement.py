@@ -5,13 +5,10 @@ The figures are read from the committed summary of the experiment ``task_audit``
 
 from __future__ import annotations
 
-import csv
-import functools
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from search.proxy.statement import DESCRIPTION, NAME, NO_CLAIM
+from search.proxy.statement import DESCRIPTION, NAME, NO_CLAIM, SEVERAL, committed_rows, order
 from search.proxy.tasks import AXES, LOCALISATION, ROUTING, TEXTURE
 
 SUMMARY = "task_audit_summary.csv"
@@ -48,6 +45,7 @@ def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
     joined = ", ".join(tasks)
     further = "; ".join(WHAT[task] for task in tasks[1:])
     row = _row(space, tuple(tasks))
+    ranked = None if row is None else _ranking(row)
     return {
         "name": f"the mean of {len(tasks)} tasks: {joined}",
         "accuracy": f"proxy accuracy (mean of {len(tasks)} tasks)",
@@ -57,18 +55,9 @@ def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
             "each of which the records hold as well."
         ),
         "resolves": [RESOLVES],
-        "does_not_resolve": [NOT_MEASURED if row is None else _order(row), NO_CLAIM],
-        "ranking": None if row is None else _ranking(row),
+        "does_not_resolve": [NOT_MEASURED if ranked is None else order(ranked, SEVERAL), NO_CLAIM],
+        "ranking": ranked,
     }
-
-
-def _order(row: dict[str, str]) -> str:
-    return (
-        f"The order of similar variants: Kendall's tau of a trial's training with the mean of "
-        f"several twice as long is {float(row['tau']):.2f} (95 % interval {float(row['low']):.2f} "
-        f"to {float(row['high']):.2f}, {row['variants']} variants); another longer training "
-        f"reaches {float(row['ceiling']):.2f}."
-    )
 
 
 def _ranking(row: dict[str, str]) -> dict[str, str | float]:
@@ -77,7 +66,7 @@ def _ranking(row: dict[str, str]) -> dict[str, str | float]:
         "low": float(row["low"]),
         "high": float(row["high"]),
         "variants": int(row["variants"]),
-        "reading": "one training of a trial, against the mean of several twice as long",
+        "reading": f"one training of a trial, against {SEVERAL} twice as long",
         "noise_ceiling": float(row["ceiling"]),
         "macs_tau": float(row["macs"]),
         "source": SOURCE,
@@ -90,7 +79,5 @@ def _row(space: str, tasks: tuple[str, ...]) -> dict[str, str] | None:
     return next(found, None)
 
 
-@functools.lru_cache(maxsize=1)
 def _rows() -> tuple[dict[str, str], ...]:
-    text = (resources.files("search") / "data" / SUMMARY).read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return committed_rows(SUMMARY)

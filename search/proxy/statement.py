@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -41,6 +42,9 @@ EARLIER = (
     "This was measured with trainings of an earlier version: what missed the relation was repeated "
     "as before, while in this version it then begins with the relation, and finds it more often."
 )
+
+SEVERAL = "the mean of several"
+"""What trials are held against where the longer training has more than one seed."""
 
 ALL, MIXING = "all", "mixing windows"
 TAU = "Kendall's tau"
@@ -85,16 +89,24 @@ def _resolves(summary: Summary) -> str:
 
 
 def _does_not_resolve(summary: Summary) -> str:
-    row = summary[ALL, _trained(summary), TAU]
+    return order(ranking(summary), _reference_seeds(summary))
+
+
+def order(ranked: Mapping[str, Any], reference: str) -> str:
+    """Say how well a trial's training ranks similar variants.
+
+    Args:
+        ranked: As :func:`ranking` returns it.
+        reference: What it is held against, such as ``the mean of several``.
+    """
     said = (
-        "The order of similar variants: Kendall's tau of a trial's training with "
-        f"{_reference_seeds(summary)} twice as long is {float(row['value']):.2f} "
-        f"(95 % interval {float(row['low']):.2f} to {float(row['high']):.2f}, {row['n']} variants)"
+        f"The order of similar variants: Kendall's tau of a trial's training with {reference} "
+        f"twice as long is {ranked['kendall_tau']:.2f} (95 % interval {ranked['low']:.2f} to "
+        f"{ranked['high']:.2f}, {ranked['variants']} variants)"
     )
-    ceiling = _ceiling(summary)
-    if ceiling is None:
+    if ranked["noise_ceiling"] is None:
         return f"{said}; how well the longer training agrees with itself has not been measured."
-    return f"{said}; another longer training reaches {ceiling:.2f}."
+    return f"{said}; another longer training reaches {ranked['noise_ceiling']:.2f}."
 
 
 def is_earlier(summary: Summary) -> bool:
@@ -104,7 +116,7 @@ def is_earlier(summary: Summary) -> bool:
 
 
 def _reference_seeds(summary: Summary) -> str:
-    return "one" if _ceiling(summary) is None else "the mean of several"
+    return "one" if _ceiling(summary) is None else SEVERAL
 
 
 def _trained(summary: Summary) -> str:
@@ -127,9 +139,14 @@ def _figure(summary: Summary, reading: str, statistic: str) -> float:
     return float(row["value"])
 
 
-@functools.lru_cache(maxsize=1)
 def _rows() -> tuple[dict[str, str], ...]:
-    text = (resources.files("search") / "data" / SUMMARY).read_text(encoding="utf-8")
+    return committed_rows(SUMMARY)
+
+
+@functools.cache
+def committed_rows(name: str) -> tuple[dict[str, str], ...]:
+    """Rows of a summary in ``search/data``."""
+    text = (resources.files("search") / "data" / name).read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
 
 
