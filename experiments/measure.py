@@ -10,17 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from effvit import ModelConfig, model_cost
 from effvit.config import ConfigError
+from experiments.progress import progress_bar
 from search.environment import environment
 from search.proxy import ProxyRecipe
 from search.proxy.scaling import cells_meet, proxy_config
@@ -107,26 +100,15 @@ def measure_all(tasks: Sequence[Task], path: Path, workers: int) -> pd.DataFrame
     """
     done = _read(path, tasks)
     missing = [task for task in tasks if task.key not in done]
-    with _progress() as progress, TrainingPool(workers) as pool:
-        bar = progress.add_task("measuring", total=len(tasks), completed=len(tasks) - len(missing))
+    with progress_bar() as progress, TrainingPool(workers) as pool:
+        bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(missing))
         trainings = [TrainingTask(task.config, task.recipe, task.seed) for task in missing]
         for index, outcome in train_insistently(pool, trainings):
             append_row(path, record(missing[index], outcome))
-            progress.advance(bar)
+            progress.update(bar, advance=1, description=missing[index].label)
     wanted = pd.DataFrame([task.key for task in tasks], columns=list(KEY))
     rows: pd.DataFrame = wanted.merge(pd.read_csv(path), on=list(KEY), validate="one_to_one")
     return rows
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
 
 
 def _read(path: Path, tasks: Sequence[Task]) -> set[tuple[str, str, int]]:

@@ -7,6 +7,7 @@ call. Where a statistic is not defined (a constant sample) it is NaN.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -77,6 +78,23 @@ def binned_kendall(x: FloatArray, y: FloatArray, bins: FloatArray) -> FloatArray
     signs = [np.sign(s[..., :, None] - s[..., None, :]) * together for s in (x, y)]
     untied = [np.square(sign).sum((-2, -1)) for sign in signs]
     return _ratio((signs[0] * signs[1]).sum((-2, -1)), np.sqrt(untied[0] * untied[1]))
+
+
+def one_and_the_others(*seeds: FloatArray) -> FloatArray:
+    """Mean over seeds of tau between one and the mean of the others, of samples (..., n)."""
+    taus = []
+    for index, one in enumerate(seeds):
+        others = [other for place, other in enumerate(seeds) if place != index]
+        taus.append(kendall(one, np.mean(others, axis=0)))
+    mean: FloatArray = np.mean(taus, axis=0)
+    return mean
+
+
+def pair_by_pair(*seeds: FloatArray) -> FloatArray:
+    """Mean tau over all pairs of seeds, of samples (..., n)."""
+    taus = [kendall(one, other) for one, other in itertools.combinations(seeds, 2)]
+    mean: FloatArray = np.mean(taus, axis=0)
+    return mean
 
 
 def top_regret(x: FloatArray, y: FloatArray, top: int = 5) -> FloatArray:

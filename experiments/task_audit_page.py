@@ -13,7 +13,14 @@ import pandas as pd
 from effvit import ModelConfig, as_config
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
-from experiments.ranking import Estimate, FloatArray, estimate, kendall, partial_kendall
+from experiments.ranking import (
+    Estimate,
+    FloatArray,
+    estimate,
+    kendall,
+    one_and_the_others,
+    partial_kendall,
+)
 from search.proxy import ProxyRecipe
 from search.proxy.tasks import AXES, CUE, TASKS
 from search.proxy.transfer import work
@@ -40,8 +47,11 @@ intervals are of a bootstrap over variants:
 - *smoothed*: how well a surrogate does once it is told of all those trainings;
 - *surrogate*: how well it guesses each variant from the longer training of the others, in no time
   (cross-validated);
-- *another longer training*: what noise allows;
+- *another longer training*: what noise allows, one such training against the mean of the others;
 - *as all tasks*: how well a trial's training ranks by the mean of all tasks that were trained.
+
+*Less another* is the difference of a tau to that of another longer training, resampled together:
+where its interval holds 0, these variants do not tell the two apart.
 
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 """
@@ -52,29 +62,39 @@ differs as well; `none` has no attention among windows.
 """
 
 
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """How something ranks variants.
+
+    Attributes:
+        tau, fixed: Kendall's tau with the longer training, mean of its seeds; at fixed MACs.
+        less: How much more tau is than that of another longer training.
+    """
+
+    tau: Estimate
+    fixed: Estimate
+    less: Estimate | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisResult:
     """How an axis ranks; see the page.
 
     Attributes:
-        own, own_fixed, whole, whole_fixed, ceiling: Kendall's tau with the longer training, mean of
-            its seeds: of the same axis, the same at fixed MACs, of all tasks, that at fixed MACs;
-            and one longer training with another.
-        smoothed, smoothed_fixed: The same of trials as a surrogate that is told of them sees them.
-        surrogate, surrogate_fixed: Of what it learns from the longer training of the others.
+        trial: One training of a trial, as the longer training of the same axis does.
+        smoothed: Trials as a surrogate that is told of them sees them.
+        surrogate: What it learns from the longer training of the others.
+        ceiling: One longer training with the mean of the others.
+        whole: A trial, as the longer training of all tasks does.
         macs: The tau of MACs with the longer training of the same axis.
         work: Canvases trained on for all its tasks, as a multiple of those of the cue task alone.
     """
 
-    own: Estimate
-    own_fixed: Estimate
-    whole: Estimate
-    whole_fixed: Estimate
+    trial: Ranked
+    smoothed: Ranked
+    surrogate: Ranked
     ceiling: Estimate
-    smoothed: Estimate
-    smoothed_fixed: Estimate
-    surrogate: Estimate
-    surrogate_fixed: Estimate
+    whole: Ranked
     macs: float
     work: float
 
@@ -91,7 +111,7 @@ class SpaceResult:
         seconds: Of all tasks of a trial: the median.
         by_token: Mean accuracy of the longer training by how a SepViT represents a window, a row a
             way and a column an axis, beside ``variants``; without rows for other families.
-        where: Processor, version of torch, date.
+        where: Processors with version of torch and last date.
     """
 
     variants: int
@@ -136,12 +156,12 @@ def committed(results: Mapping[str, SpaceResult]) -> pd.DataFrame:
             "space": space,
             "axis": axis,
             "variants": result.variants,
-            "tau": each.own.value,
-            "low": each.own.low,
-            "high": each.own.high,
-            "fixed": each.own_fixed.value,
-            "fixed_low": each.own_fixed.low,
-            "fixed_high": each.own_fixed.high,
+            "tau": each.trial.tau.value,
+            "low": each.trial.tau.low,
+            "high": each.trial.tau.high,
+            "fixed": each.trial.fixed.value,
+            "fixed_low": each.trial.fixed.low,
+            "fixed_high": each.trial.fixed.high,
             "ceiling": each.ceiling.value,
             "macs": each.macs,
         }
@@ -169,7 +189,6 @@ def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
     configs = [as_config(json.loads(text)) for text in described["config"]]
     variants = Variants(Encoder(space), configs, described["macs"].to_numpy(np.float64))
     whole = _reference(first).mean(axis=0)
-    last = rows.iloc[-1]
     return SpaceResult(
         variants=len(first),
         seeds=len(_reference(first)),
@@ -180,8 +199,15 @@ def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
         baseline=estimate(kendall, variants.macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
         by_token=_by_token(tables, described["config"]),
-        where=f"{last['cpu']}, torch {last['torch']}, {str(last['date'])[:10]}",
+        where=_where(rows),
     )
+
+
+def _where(rows: pd.DataFrame) -> str:
+    """Each processor, with its version of torch and the last date."""
+    last = rows.groupby(["cpu", "torch"], sort=False, as_index=False)["date"].max()
+    machines = zip(last["cpu"], last["torch"], last["date"], strict=True)
+    return "; ".join(f"{cpu}, torch {torch}, {date[:10]}" for cpu, torch, date in machines)
 
 
 def _by_token(tables: Mapping[str, pd.DataFrame], configs: pd.Series[str]) -> pd.DataFrame:
@@ -213,21 +239,33 @@ def _reference(table: pd.DataFrame) -> FloatArray:
 def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: float) -> AxisResult:
     trial: FloatArray = table[SEARCH].to_numpy(np.float64)[:, 0]
     longer = _reference(table)
-    own = longer.mean(axis=0)
-    macs, guessed, smoothed = variants.macs, variants.guessed(own), variants.smoothed(trial)
+    own, macs = longer.mean(axis=0), variants.macs
+
+    def ranked(says: FloatArray) -> Ranked:
+        return dataclasses.replace(_ranked(says, own, macs), less=_less_another(says, longer))
+
     return AxisResult(
-        own=estimate(kendall, trial, own),
-        own_fixed=estimate(partial_kendall, trial, own, macs),
-        whole=estimate(kendall, trial, whole),
-        whole_fixed=estimate(partial_kendall, trial, whole, macs),
-        ceiling=estimate(kendall, *longer[:2]),
-        smoothed=estimate(kendall, smoothed, own),
-        smoothed_fixed=estimate(partial_kendall, smoothed, own, macs),
-        surrogate=estimate(kendall, guessed, own),
-        surrogate_fixed=estimate(partial_kendall, guessed, own, macs),
+        trial=ranked(trial),
+        smoothed=ranked(variants.smoothed(trial)),
+        surrogate=ranked(variants.guessed(own)),
+        ceiling=estimate(one_and_the_others, *longer),
+        whole=_ranked(trial, whole, macs),
         macs=float(kendall(macs, own)),
         work=work,
     )
+
+
+def _ranked(says: FloatArray, truth: FloatArray, macs: FloatArray) -> Ranked:
+    return Ranked(estimate(kendall, says, truth), estimate(partial_kendall, says, truth, macs))
+
+
+def _less_another(says: FloatArray, longer: FloatArray) -> Estimate:
+    """Tau with the longer training, less what one of its seeds (seeds, n) has with the others."""
+
+    def difference(says: FloatArray, *seeds: FloatArray) -> FloatArray:
+        return kendall(says, np.mean(seeds, axis=0)) - one_and_the_others(*seeds)
+
+    return estimate(difference, says, *longer)
 
 
 def page(results: Mapping[str, SpaceResult]) -> str:
@@ -245,16 +283,18 @@ def _table(result: SpaceResult) -> Table:
     lines = []
     for axis, each in result.axes.items():
         readings = {
-            f"a trial's training, {each.work:.1f}x the canvases": (each.own, each.own_fixed),
-            "smoothed": (each.smoothed, each.smoothed_fixed),
-            "surrogate": (each.surrogate, each.surrogate_fixed),
-            "another longer training": (each.ceiling, None),
+            f"a trial's training, {each.work:.1f}x the canvases": each.trial,
+            "smoothed": each.smoothed,
+            "surrogate": each.surrogate,
         }
         if axis != list(result.axes)[-1]:
-            readings["a trial's training, as all tasks"] = (each.whole, each.whole_fixed)
-        for name, (tau, fixed) in readings.items():
-            lines.append((f"`{axis}`", name, _cell(tau), _cell(fixed)))
-    return Table("", "", ("axis", "what ranks", "Kendall's tau", "at fixed MACs"), tuple(lines))
+            readings["a trial's training, as all tasks"] = each.whole
+        for name, found in readings.items():
+            cells = (_cell(each) for each in (found.tau, found.less, found.fixed))
+            lines.append((f"`{axis}`", name, *cells))
+        lines.append((f"`{axis}`", "another longer training", _cell(each.ceiling), DASH, DASH))
+    header = ("axis", "what ranks", "Kendall's tau", "less another", "at fixed MACs")
+    return Table("", "", header, tuple(lines))
 
 
 def _token_table(means: pd.DataFrame) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,6 +24,8 @@ from experiments.ranking import (
     binned_kendall,
     estimate,
     kendall,
+    one_and_the_others,
+    pair_by_pair,
     partial_kendall,
     spearman,
     top_regret,
@@ -179,23 +180,6 @@ def noise(members: pd.DataFrame) -> Iterator[tuple[str, Estimate]]:
     if len(seeds) > 1:
         yield CEILING, estimate(one_and_the_others, *seeds)
         yield AMONG_SEEDS, estimate(pair_by_pair, *seeds)
-
-
-def one_and_the_others(*seeds: FloatArray) -> FloatArray:
-    """Mean over seeds of tau between one and the mean of the others, of samples (..., n)."""
-    taus = []
-    for index, one in enumerate(seeds):
-        others = [other for place, other in enumerate(seeds) if place != index]
-        taus.append(kendall(one, np.mean(others, axis=0)))
-    mean: FloatArray = np.mean(taus, axis=0)
-    return mean
-
-
-def pair_by_pair(*seeds: FloatArray) -> FloatArray:
-    """Mean tau over all pairs of seeds, of samples (..., n)."""
-    taus = [kendall(one, other) for one, other in itertools.combinations(seeds, 2)]
-    mean: FloatArray = np.mean(taus, axis=0)
-    return mean
 
 
 def spread(members: pd.DataFrame) -> Iterator[tuple[str, str, float]]:

@@ -26,8 +26,6 @@ from experiments.audit.summary import (
     REGRET,
     RHO,
     TAU,
-    one_and_the_others,
-    pair_by_pair,
     summarise,
 )
 from experiments.catalogue import DATA, Options
@@ -198,15 +196,6 @@ def test_a_single_longer_training_has_no_ceiling() -> None:
     summary = summarise(table(0.0, REFERENCE_SEEDS[:1]))
     assert not summary["reading"].isin([CEILING, AMONG_SEEDS]).any()
     assert "its own noise is not known" in page({"sepvit": summary})
-
-
-def test_ceilings_by_hand() -> None:
-    a, b, c = np.array([1.0, 2, 3]), np.array([1.0, 2, 4]), np.array([3.0, 1, 2])
-    # Of three pairs a and b agree in all; c agrees with each of them in one.
-    assert pair_by_pair(a, b, c) == pytest.approx((1 - 1 / 3 - 1 / 3) / 3)
-    # b and c have the mean 2, 1.5, 3, a and c 2, 1.5, 2.5: each agrees with the third in two pairs.
-    # a and b have the mean 1, 2, 3.5, which agrees with c in one.
-    assert one_and_the_others(a, b, c) == pytest.approx((1 / 3 + 1 / 3 - 1 / 3) / 3)
 
 
 def test_seconds_and_shares_are_told() -> None:

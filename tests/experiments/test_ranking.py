@@ -15,6 +15,8 @@ from experiments.ranking import (
     binned_kendall,
     estimate,
     kendall,
+    one_and_the_others,
+    pair_by_pair,
     partial_kendall,
     spearman,
     top_regret,
@@ -121,3 +123,12 @@ def test_a_statistic_that_no_resample_defines_has_no_interval() -> None:
     constant = np.ones(6)
     found = estimate(kendall, constant, np.arange(6.0))
     assert all(math.isnan(value) for value in (found.value, found.low, found.high))
+
+
+def test_ceilings_by_hand() -> None:
+    a, b, c = np.array([1.0, 2, 3]), np.array([1.0, 2, 4]), np.array([3.0, 1, 2])
+    # Of three pairs a and b agree in all; c agrees with each of them in one.
+    assert pair_by_pair(a, b, c) == pytest.approx((1 - 1 / 3 - 1 / 3) / 3)
+    # b and c have the mean 2, 1.5, 3, a and c 2, 1.5, 2.5: each agrees with the third in two pairs.
+    # a and b have the mean 1, 2, 3.5, which agrees with c in one.
+    assert one_and_the_others(a, b, c) == pytest.approx((1 / 3 + 1 / 3 - 1 / 3) / 3)

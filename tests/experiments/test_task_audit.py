@@ -14,7 +14,7 @@ from effvit import ConfigError
 from experiments import task_audit
 from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
-from experiments.ranking import FloatArray
+from experiments.ranking import Estimate, FloatArray
 from experiments.task_audit import REFERENCE_SEEDS, SEARCH_SEED, kept, planned
 from experiments.task_audit_page import (
     REFERENCE,
@@ -40,7 +40,7 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
     """Trainings in which each task ranks the variants in an order of its own, but for noise."""
     rng = np.random.default_rng(3)
     configs = [SEPVIT.sample(rng) for _ in range(variants)]
-    truth = {task: rng.permutation(variants) / variants for task in TASK_SCORES}
+    truth = {task: rng.random(variants) for task in TASK_SCORES}
     settings = {
         name: json.dumps(TransferRecipe.following(SEARCH_RECIPE).to_dict())
         for name in (SEARCH, REFERENCE)
@@ -64,10 +64,10 @@ def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer
     space = get_space("sepvit")
     audit = plan(space, 0)
     trainings = planned(space, 0, quick=False)
-    assert len(trainings) == 3 * len(audit.variants)
+    assert len(trainings) == 4 * len(audit.variants)
     assert {each.label: each.config for each in trainings} == audit.variants
     steps = {(t.recipe.routing.cue.steps, t.recipe.routing.steps, t.seed) for t in trainings}
-    assert steps == {(120, 100, 0), (240, 200, 100), (240, 200, 101)}
+    assert steps == {(120, 100, 0), *((240, 200, seed) for seed in REFERENCE_SEEDS)}
     assert len({each.key for each in trainings}) == len(trainings)
 
 
@@ -104,8 +104,10 @@ def test_without_noise_every_axis_ranks_as_itself() -> None:
     found = summarise(made_up(), SEPVIT)
     assert (found.variants, found.seeds) == (12, len(REFERENCE_SEEDS))
     for axis in found.axes.values():
-        assert axis.own.value == axis.own_fixed.value == axis.ceiling.value == pytest.approx(1)
-    assert found.axes["all"].whole.value == pytest.approx(1)
+        assert axis.trial.tau.value == axis.trial.fixed.value == pytest.approx(1)
+        assert axis.ceiling.value == pytest.approx(1)
+        assert axis.trial.less == Estimate(0, 0, 0)
+    assert found.axes["all"].whole.tau.value == pytest.approx(1)
 
 
 def test_taus_are_scipys_of_the_means_of_tasks(noisy: SpaceResult) -> None:
@@ -114,10 +116,10 @@ def test_taus_are_scipys_of_the_means_of_tasks(noisy: SpaceResult) -> None:
     longer = rows[rows["recipe"] == REFERENCE].groupby("label", sort=False)[list(TASK_SCORES)]
     both = ["accuracy", "routing"]
     expected = stats.kendalltau(trial[both].mean(axis=1), longer.mean()[both].mean(axis=1))
-    assert found.axes["cue+routing"].own.value == pytest.approx(expected.statistic)
+    assert found.axes["cue+routing"].trial.tau.value == pytest.approx(expected.statistic)
     whole = longer.mean().mean(axis=1)
     expected = stats.kendalltau(trial["accuracy"], whole)
-    assert found.axes["cue"].whole.value == pytest.approx(expected.statistic)
+    assert found.axes["cue"].whole.tau.value == pytest.approx(expected.statistic)
     expected = stats.kendalltau(trial["macs"], whole)
     assert found.baseline.value == pytest.approx(expected.statistic)
     assert found.axes["all"].work == pytest.approx(14 / 3)
@@ -125,9 +127,25 @@ def test_taus_are_scipys_of_the_means_of_tasks(noisy: SpaceResult) -> None:
 
 def test_the_surrogate_guesses_the_longer_training(noisy: SpaceResult) -> None:
     for axis in noisy.axes.values():
-        assert axis.surrogate.value == axis.surrogate_fixed.value == pytest.approx(1)
-        assert axis.smoothed == axis.own
-        assert axis.own.value < 1
+        assert axis.surrogate.tau.value == axis.surrogate.fixed.value == pytest.approx(1)
+        assert axis.smoothed == axis.trial
+        assert axis.trial.tau.value < 1
+
+
+def test_what_noise_allows_is_a_longer_training_against_the_others(noisy: SpaceResult) -> None:
+    rows = made_up(noise=0.2).query("recipe == @REFERENCE").assign(both=lambda rows: rows[
+        ["accuracy", "routing"]
+    ].mean(axis=1))  # fmt: skip
+    seeds = rows.pivot_table(index="label", columns="seed", values="both", sort=False)
+    taus = [
+        stats.kendalltau(seeds[seed], seeds.drop(columns=seed).mean(axis=1)).statistic
+        for seed in REFERENCE_SEEDS
+    ]
+    axis = noisy.axes["cue+routing"]
+    assert axis.ceiling.value == pytest.approx(np.mean(taus))
+    assert axis.trial.less is not None
+    assert axis.trial.less.value == pytest.approx(axis.trial.tau.value - np.mean(taus))
+    assert axis.trial.less.low < axis.trial.less.value < axis.trial.less.high
 
 
 @pytest.mark.usefixtures("knowing")
@@ -136,7 +154,7 @@ def test_axes_whose_tasks_were_not_trained_are_left_out() -> None:
     rows[["localisation", "texture"]] = np.nan
     found = summarise(rows, SEPVIT)
     assert list(found.axes) == ["cue", "cue+routing"]
-    assert found.axes["cue+routing"].own == found.axes["cue+routing"].whole
+    assert found.axes["cue+routing"].trial.tau == found.axes["cue+routing"].whole.tau
 
 
 @pytest.mark.usefixtures("knowing")
@@ -161,13 +179,21 @@ def test_means_by_window_token_are_of_the_longer_training() -> None:
     assert "| window token | variants | cue |" in page({"sepvit": found})
 
 
+@pytest.mark.usefixtures("knowing")
+def test_every_processor_is_named() -> None:
+    rows = made_up()
+    rows.loc[rows["seed"] == REFERENCE_SEEDS[2], ["cpu", "date"]] = "another", "2026-12-02T10:00:00"
+    expected = "a processor, torch 2.6, 2026-12-01; another, torch 2.6, 2026-12-02"
+    assert summarise(rows, SEPVIT).where == expected
+
+
 def test_the_page_has_a_row_an_axis_and_says_what_it_is_not(noisy: SpaceResult) -> None:
     text = page({"sepvit": noisy})
     for axis in AXES:
         assert text.count(f"| `{axis}` |") == (4 if axis == "all" else 5)
     assert "a trial's training, 4.7x the canvases" in text
     assert "none is an accuracy on images of things" in text
-    assert "12 variants, one training of a trial, 2 longer ones" in text
+    assert "12 variants, one training of a trial, 3 longer ones" in text
 
 
 @pytest.mark.slow  # surrogates are fitted
