@@ -3,27 +3,34 @@
 Variants of a space, those of ``proxy_audit``, are trained on several tasks, SepViTs on all: once as
 a trial of a search would be, and twice as long with other seeds. An axis is the mean of some tasks
 (:mod:`search.proxy.tasks`). Each is asked how well a trial ranks variants as the longer training of
-the same axis does, beside how well another longer training does, and how well it ranks them as the
-longer training of all tasks does, which no axis but the last one sees whole.
+the same axis does, beside how well another longer training does, a surrogate, and a supernet that
+learned the two usual tasks; and how well it ranks them as the longer training of all tasks does,
+which no axis but the last one sees whole.
 
 Rows are appended as trainings finish; a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from effvit.config import unknown_name
-from experiments.audit.plan import plan
+from experiments.audit.plan import MAX_MACS, QUICK_STEPS, Plan, plan
 from experiments.catalogue import Options
-from experiments.task_audit_page import REFERENCE, SEARCH, committed, page, summarise
+from experiments.progress import progress_bar
+from experiments.task_audit_page import REFERENCE, SEARCH, SUPERNET, committed, page, summarise
 from experiments.task_trainings import TaskTraining, left_out, measure_tasks
+from search.proxy.routing import RoutingRecipe
 from search.proxy.tasks import AXES, TASKS, USUAL
 from search.proxy.transfer import TransferRecipe
 from search.records import write_text
+from search.supernet.supernet import Supernet
+from search.supernet.training import ROUTING_RECIPE, steps_of
 from spaces import SPACES, get_space
 from spaces.space import Space
 
@@ -40,13 +47,16 @@ def run(options: Options) -> None:
     name = options.space or SPACE
     if name not in SPACES:
         raise unknown_name("space", name, SPACES)
-    path = raw(options.out, name)
-    trainings = planned(get_space(name), options.seed, quick=options.quick)
-    rows = measure_tasks(trainings, path, options.workers)
+    path, space = raw(options.out, name), get_space(name)
+    audit = plan(space, options.seed, quick=options.quick)
+    supernet = supernet_recipe(quick=options.quick)
+    planned = [*trainings(audit, space), *inheritances(audit, supernet, options.seed)]
+    obtain = functools.partial(_obtain, space, supernet, options)
+    rows = measure_tasks(planned, path, options.workers, obtain)
     console = Console(soft_wrap=True)
     for line in left_out(rows):
         console.print(line, markup=False)
-    results = {name: summarise(rows, get_space(name))}
+    results = {name: summarise(rows, space)}
     summary, text = path.with_name(f"task_audit_{name}_summary.csv"), path.with_suffix(".md")
     committed(results).to_csv(summary, index=False, float_format="%.4f")
     write_text(text, page(results))
@@ -65,9 +75,8 @@ def kept(folder: Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def planned(space: Space, seed: int, *, quick: bool) -> list[TaskTraining]:
+def trainings(audit: Plan, space: Space) -> list[TaskTraining]:
     """All trainings: a trial's of every variant, then the longer ones, seed by seed."""
-    audit = plan(space, seed, quick=quick)
     search, reference = (TransferRecipe.following(each) for each in (audit.search, audit.reference))
     assert (search.name, reference.name) == (SEARCH, REFERENCE)
     tasks = TASKS if space.name in ALL_TASKS else AXES[USUAL]
@@ -77,3 +86,33 @@ def planned(space: Space, seed: int, *, quick: bool) -> list[TaskTraining]:
         for recipe, each in order
         for label, config in audit.variants.items()
     ]
+
+
+def inheritances(audit: Plan, recipe: RoutingRecipe, seed: int) -> list[TaskTraining]:
+    """All variants, as they are measured with weights of a supernet."""
+    assert recipe.name == SUPERNET
+    return [
+        TaskTraining(label, config, recipe, seed, AXES[USUAL])
+        for label, config in audit.variants.items()
+    ]
+
+
+def supernet_recipe(*, quick: bool) -> RoutingRecipe:
+    """How the supernet is trained."""
+    if not quick:
+        return ROUTING_RECIPE
+    cue = dataclasses.replace(ROUTING_RECIPE.cue, steps=QUICK_STEPS)
+    return dataclasses.replace(ROUTING_RECIPE, cue=cue, steps=QUICK_STEPS)
+
+
+def _obtain(space: Space, recipe: RoutingRecipe, options: Options) -> Supernet:
+    with progress_bar() as progress:
+        bar = progress.add_task("training the supernet", total=steps_of(recipe))
+        return Supernet.obtain(
+            space,
+            options.out / f"supernet-cue-routing-{space.name}",
+            recipe=recipe,
+            seed=options.seed,
+            max_macs=MAX_MACS.get(space.name),
+            after_step=lambda done: progress.update(bar, completed=done),
+        )

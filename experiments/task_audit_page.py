@@ -28,8 +28,8 @@ from search.surrogate import Encoder, Surrogate, out_of_fold
 from spaces.space import Space
 
 PAGE = "task_audit.md"
-SEARCH, REFERENCE = "search", "reference"
-"""Recipes of the trainings."""
+SEARCH, REFERENCE, SUPERNET = "search", "reference", "supernet"
+"""Recipes of the trainings; with the last, variants inherit their weights."""
 
 COLUMN = {CUE: "accuracy"}
 """Column of a task's score, where that is not its name."""
@@ -47,6 +47,8 @@ intervals are of a bootstrap over variants:
 - *smoothed*: how well a surrogate does once it is told of all those trainings;
 - *surrogate*: how well it guesses each variant from the longer training of the others, in no time
   (cross-validated);
+- *supernet*: how well variants rank with weights that they inherit from one supernet, trained once
+  on the cue task and then on routing;
 - *another longer training*: what noise allows, one such training against the mean of the others;
 - *as all tasks*: how well a trial's training ranks by the mean of all tasks that were trained.
 
@@ -84,6 +86,7 @@ class AxisResult:
         trial: One training of a trial, as the longer training of the same axis does.
         smoothed: Trials as a surrogate that is told of them sees them.
         surrogate: What it learns from the longer training of the others.
+        supernet: Variants with inherited weights; None where that was not measured.
         ceiling: One longer training with the mean of the others.
         whole: A trial, as the longer training of all tasks does.
         macs: The tau of MACs with the longer training of the same axis.
@@ -93,6 +96,7 @@ class AxisResult:
     trial: Ranked
     smoothed: Ranked
     surrogate: Ranked
+    supernet: Ranked | None
     ceiling: Estimate
     whole: Ranked
     macs: float
@@ -230,6 +234,12 @@ def _by_seed(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
     return table
 
 
+def _first(table: pd.DataFrame, recipe: str) -> FloatArray:
+    """(variants,) of the only training of a recipe."""
+    values: FloatArray = table[recipe].to_numpy(np.float64)[:, 0]
+    return values
+
+
 def _reference(table: pd.DataFrame) -> FloatArray:
     """(seeds, variants) of the longer training."""
     values: FloatArray = table[REFERENCE].to_numpy(np.float64).T
@@ -237,7 +247,7 @@ def _reference(table: pd.DataFrame) -> FloatArray:
 
 
 def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: float) -> AxisResult:
-    trial: FloatArray = table[SEARCH].to_numpy(np.float64)[:, 0]
+    trial = _first(table, SEARCH)
     longer = _reference(table)
     own, macs = longer.mean(axis=0), variants.macs
 
@@ -248,6 +258,7 @@ def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: floa
         trial=ranked(trial),
         smoothed=ranked(variants.smoothed(trial)),
         surrogate=ranked(variants.guessed(own)),
+        supernet=ranked(_first(table, SUPERNET)) if SUPERNET in table else None,
         ceiling=estimate(one_and_the_others, *longer),
         whole=_ranked(trial, whole, macs),
         macs=float(kendall(macs, own)),
@@ -287,6 +298,8 @@ def _table(result: SpaceResult) -> Table:
             "smoothed": each.smoothed,
             "surrogate": each.surrogate,
         }
+        if each.supernet:
+            readings["supernet"] = each.supernet
         if axis != list(result.axes)[-1]:
             readings["a trial's training, as all tasks"] = each.whole
         for name, found in readings.items():

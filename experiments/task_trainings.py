@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -14,9 +14,14 @@ from effvit import ConfigError, ModelConfig, model_cost
 from experiments.measure import append_row, finished_rows
 from experiments.progress import progress_bar
 from search.environment import environment
+from search.proxy.routing import RoutingRecipe
 from search.proxy.tasks import TASKS
 from search.proxy.transfer import TransferRecipe, TransferResult
+from search.supernet.supernet import Supernet
+from search.supernet.trainer import InheritingTrainer
 from search.workers import (
+    Trained,
+    TrainerOf,
     TrainingFailure,
     TrainingTask,
     WorkerPool,
@@ -26,32 +31,46 @@ from search.workers import (
 
 Row = dict[str, Any]
 KEY = ["label", "recipe", "seed"]
+Key: TypeAlias = tuple[str, str, int]
 """What tells rows apart."""
+
+OF_CUE = ("accuracy", "relation", "recognition", "attempts")
+SCORES = (*OF_CUE, *TASKS[1:], "seconds")
+"""What a training gives; empty where it failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskTraining:
-    """One row to measure: a labelled variant, a recipe, a seed, and what it is trained on."""
+    """One row to measure: a labelled variant, a recipe, a seed, and what it is trained on.
+
+    With a supernet's recipe nothing is trained: the variant inherits that one's weights.
+    """
 
     label: str
     config: ModelConfig
-    recipe: TransferRecipe
+    recipe: TransferRecipe | RoutingRecipe
     seed: int
     tasks: tuple[str, ...] = TASKS
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """Its :data:`KEY`."""
         return self.label, self.recipe.name, self.seed
 
 
-def measure_tasks(trainings: Sequence[TaskTraining], path: Path, workers: int) -> pd.DataFrame:
+def measure_tasks(
+    trainings: Sequence[TaskTraining],
+    path: Path,
+    workers: int,
+    obtain: Callable[[], Supernet] | None = None,
+) -> pd.DataFrame:
     """Train what the file does not hold, appending each row as it is finished.
 
     Args:
         trainings: Rows wanted.
         path: CSV file; made if it does not exist.
         workers: Processes.
+        obtain: Trains or loads the supernet, if rows of its recipe are among those wanted.
 
     Returns:
         All rows of the file.
@@ -60,19 +79,33 @@ def measure_tasks(trainings: Sequence[TaskTraining], path: Path, workers: int) -
         ConfigError: The file holds rows of other settings.
     """
     done = _read(path, trainings)
-    missing = [training for training in trainings if training.key not in done]
-    tasks = [TrainingTask(t.config, t.recipe, t.seed, tasks=t.tasks) for t in missing]
-    finished = len(trainings) - len(missing)
-    with progress_bar() as progress, WorkerPool(workers, run_transfer_task) as pool:
-        bar = progress.add_task("", total=len(trainings), completed=finished)
-        for index, outcome in train_insistently(pool, tasks):
-            append_row(path, record(missing[index], outcome))
-            progress.update(bar, advance=1, description=missing[index].label)
+    trained = [each for each in trainings if isinstance(each.recipe, TransferRecipe)]
+    with WorkerPool(workers, run_transfer_task) as pool:
+        _measure(trained, done, path, pool)
+    inheriting = [each for each in trainings if not isinstance(each.recipe, TransferRecipe)]
+    if obtain and not {each.key for each in inheriting} <= done:
+        _measure(inheriting, done, path, InheritingTrainer(obtain()))
     rows: pd.DataFrame = pd.read_csv(path)
     return rows
 
 
-def _read(path: Path, trainings: Sequence[TaskTraining]) -> set[tuple[str, str, int]]:
+def _measure(
+    trainings: Sequence[TaskTraining],
+    done: Container[Key],
+    path: Path,
+    trainer: TrainerOf[TransferResult | Trained],
+) -> None:
+    missing = [training for training in trainings if training.key not in done]
+    tasks = [TrainingTask(t.config, t.recipe, t.seed, tasks=t.tasks) for t in missing]
+    finished = len(trainings) - len(missing)
+    with progress_bar() as progress:
+        bar = progress.add_task("", total=len(trainings), completed=finished)
+        for index, outcome in train_insistently(trainer, tasks):
+            append_row(path, record(missing[index], outcome))
+            progress.update(bar, advance=1, description=missing[index].label)
+
+
+def _read(path: Path, trainings: Sequence[TaskTraining]) -> set[Key]:
     """Keys of the rows in a file."""
     rows = finished_rows(path)
     if rows.empty:
@@ -91,14 +124,10 @@ def left_out(rows: pd.DataFrame) -> Iterator[str]:
         yield f"left out: {label}: {reason}"
 
 
-def record(training: TaskTraining, outcome: TransferResult | TrainingFailure) -> Row:
+def record(training: TaskTraining, outcome: TransferResult | Trained | TrainingFailure) -> Row:
     """Make the row of a training; a failure is recorded with its reason."""
     config, cost = training.config, model_cost(training.config)
-    error, result = "", None
-    if isinstance(outcome, TrainingFailure):
-        error = outcome.reason
-    else:
-        result = outcome
+    reason = outcome.reason if isinstance(outcome, TrainingFailure) else ""
     return {
         "label": training.label,
         "seed": training.seed,
@@ -106,24 +135,22 @@ def record(training: TaskTraining, outcome: TransferResult | TrainingFailure) ->
         "params": cost.params,
         "macs": cost.macs,
         "recipe": training.recipe.name,
-        **_scores(result),
-        "error": error,
+        **_scores(outcome),
+        "error": reason,
         "config": config.to_json(),
         "recipe_settings": json.dumps(training.recipe.to_dict()),
         **environment(),
     }
 
 
-def _scores(result: TransferResult | None) -> Row:
+def _scores(result: TransferResult | Trained | TrainingFailure) -> Row:
     """Scores of a training, empty where it failed."""
-    cue = result.cue if result else None
-    return {
-        "accuracy": cue.accuracy if cue else None,
-        "relation": cue.relation if cue else None,
-        "recognition": cue.recognition if cue else None,
-        "attempts": cue.attempts if cue else None,
-        "routing": result.routing if result else None,
-        "localisation": result.localisation if result else None,
-        "texture": result.texture if result else None,
-        "seconds": round(result.seconds, 2) if result else None,
-    }
+    if isinstance(result, TrainingFailure):
+        return dict.fromkeys(SCORES)
+    if isinstance(result, Trained):
+        cue, further, seconds = result.validation, result.further, result.validation.seconds
+    else:
+        cue, further, seconds = result.cue, dataclasses.asdict(result), result.seconds
+    found = {name: getattr(cue, name) for name in OF_CUE}
+    found |= {task: further.get(task) for task in TASKS[1:]}
+    return found | {"seconds": round(seconds, 2)}

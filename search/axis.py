@@ -16,9 +16,10 @@ from search.proxy.digits import CANVAS
 from search.proxy.mean_statement import mean_statement
 from search.proxy.scaling import family_steps
 from search.proxy.statement import statement
-from search.proxy.tasks import AUTO, CUE, axis_tasks, usual_axis
+from search.proxy.tasks import AUTO, AXES, CUE, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
+from search.supernet.training import RECIPES
 from search.train.options import changed
 from search.train.recipe import named_recipe
 from search.workers import TrainingRecipe
@@ -88,23 +89,26 @@ class AxisOptions:
         """
         if self.tasks == AUTO and self.begun is not None:
             return self.begun
-        why = self._cue_alone()
-        if not why:
-            return axis_tasks(usual_axis(space) if self.tasks == AUTO else self.tasks)
-        if self.tasks not in (AUTO, CUE):
-            raise ConfigError(f"{why} needs --tasks {CUE}, got {self.tasks!r}")
-        return (CUE,)
+        possible, why = self._possible_axes()
+        if self.tasks == AUTO:
+            usual = usual_axis(space)
+            return AXES[usual if usual in possible else CUE]
+        tasks = axis_tasks(self.tasks)
+        if self.tasks not in possible:
+            raise ConfigError(f"{why} needs --tasks {' or '.join(possible)}, got {self.tasks!r}")
+        return tasks
 
-    def _cue_alone(self) -> str:
-        """Why accuracy has to be of the cue task alone, and by which option; else empty."""
+    def _possible_axes(self) -> tuple[Sequence[str], str]:
+        """Names of the axes that other options allow, and which of those rules out the rest."""
         if self.proxy is Proxy.SUPERNET:
-            return "a supernet learns the cue task alone: --proxy supernet"
+            learned = [name for name, tasks in AXES.items() if tasks in RECIPES]
+            return learned, "a supernet learns no other tasks: --proxy supernet"
         if any(check_fidelities(self.fidelities).rungs):
-            return (
+            return (CUE,), (
                 "trainings that pause are compared by the cue task alone: "
                 f"--fidelities {self.fidelities}"
             )
-        return ""
+        return list(AXES), ""
 
     def of_embedded_task(self) -> dict[str, bool]:
         """Options that need the embedded task, and whether each was given."""

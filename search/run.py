@@ -92,6 +92,7 @@ from search.storage import lock_folder, open_study
 from search.supernet.supernet import FILE as SUPERNET_FILE
 from search.supernet.supernet import Supernet
 from search.supernet.trainer import InheritingTrainer, check, supernet_progress
+from search.supernet.training import RECIPES, steps_of
 from search.train.options import (
     ChangeOption,
     ClassesOption,
@@ -385,12 +386,13 @@ def _inheriting(
     settings: RunSettings, space: Space, pool: Trainer, folder: Path, console: Console
 ) -> Trainer:
     """Train or load the run's supernet, and say how it ranks a sample that is trained as well."""
-    limit = settings.budgets.max_macs
+    limit, learned = settings.budgets.max_macs, RECIPES[settings.tasks]
     console.print(f"supernet: {folder / SUPERNET_FILE}, trained first if it is not there")
-    with supernet_progress(console) as after_step:
+    with supernet_progress(console, steps_of(learned)) as after_step:
         supernet = Supernet.obtain(
             space,
             folder,
+            recipe=learned,
             seed=settings.seed,
             max_macs=limit,
             threads=settings.threads,
@@ -398,7 +400,8 @@ def _inheriting(
         )
     recipe, seed = settings.search_recipe, settings.seed
     assert isinstance(recipe, ProxyRecipe), "a supernet learns the embedded task"
-    console.print(check(supernet, space, pool, recipe, seed, folder, limit).statement())
+    found = check(supernet, space, pool, recipe, seed, folder, limit, settings.tasks)
+    console.print(found.statement())
     return InheritingTrainer(supernet)
 
 

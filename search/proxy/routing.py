@@ -18,9 +18,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from effvit.config import ConfigError, ModelConfig
 from search.proxy.digits import Canvases, Split, Task, canvases
@@ -173,12 +175,12 @@ def go_on(
     """
     with torch_threads(threads), memory_errors():
         _train_on(network, recipe, seed)
-        return measure(network, _validation(recipe.evaluation_canvases))
+        return measure(network, routing_canvases(recipe.evaluation_canvases))
 
 
 @functools.lru_cache(maxsize=1)
-def _validation(count: int) -> Canvases:
-    """What is measured on: the same for all variants, hence kept."""
+def routing_canvases(count: int) -> Canvases:
+    """Compose what is measured on: the same for all variants, hence kept."""
     return canvases(Split.VALIDATION, count, _VALIDATION_SEED, task=Task.HALVES)
 
 
@@ -189,19 +191,29 @@ def _train_on(network: ProxyNetwork, recipe: RoutingRecipe, seed: int) -> None:
         ProxyFailed: The loss is no finite number.
     """
     optimizer = adamw(network, recipe)
+    network.train()
+    for step, (part, chosen) in enumerate(routing_batches(recipe, seed)):
+        take_step(
+            network, optimizer, recipe.rate(step), part, chosen, recipe, f"{step} of {recipe.steps}"
+        )
+
+
+def routing_batches(
+    recipe: RoutingRecipe, seed: int
+) -> Iterator[tuple[Canvases, NDArray[np.int64]]]:
+    """Canvases and which of them, step by step; those of the cue task come last."""
     part = _training(recipe, seed)
     halves = recipe.batch - recipe.kept
     first_kept = halves * recipe.steps
-    network.train()
     for step in range(recipe.steps):
-        chosen = np.concatenate(
-            [
-                np.arange(step * halves, (step + 1) * halves),
-                first_kept + np.arange(step * recipe.kept, (step + 1) * recipe.kept),
-            ]
-        )
-        take_step(
-            network, optimizer, recipe.rate(step), part, chosen, recipe, f"{step} of {recipe.steps}"
+        yield (
+            part,
+            np.concatenate(
+                [
+                    np.arange(step * halves, (step + 1) * halves),
+                    first_kept + np.arange(step * recipe.kept, (step + 1) * recipe.kept),
+                ]
+            ),
         )
 
 

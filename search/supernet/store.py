@@ -12,9 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from effvit.config import ConfigError
-from search.proxy import ProxyRecipe
 from search.proxy.scaling import proxy_config
-from search.supernet.training import Paths, Trained
+from search.supernet.training import Paths, SupernetRecipe, Trained
 from search.supernet.weights import SharedWeights
 from spaces.space import Space
 
@@ -43,7 +42,7 @@ class Identity:
 
     @classmethod
     def of(
-        cls, space: Space, paths: Paths, recipe: ProxyRecipe, seed: int, max_macs: float | None
+        cls, space: Space, paths: Paths, recipe: SupernetRecipe, seed: int, max_macs: float | None
     ) -> Identity:
         """Say what the supernet of a space follows from."""
         scaled = map(proxy_config, (paths.smallest, paths.largest, *paths.start))

@@ -10,11 +10,10 @@ import numpy as np
 from scipy import stats
 
 from effvit.config import ModelConfig
-from search.proxy import ProxyRecipe
 from search.supernet.inheriting import Inherited, inherit
 from search.supernet.sharing import family_rules
 from search.supernet.store import Identity, load, save
-from search.supernet.training import RECIPE, Paths, Trained, train_supernet
+from search.supernet.training import RECIPE, Paths, SupernetRecipe, Trained, train_supernet
 from spaces.space import Space
 
 FILE = "supernet.safetensors"
@@ -45,7 +44,7 @@ class Agreement:
 class Supernet:
     """Weights of which every variant of a space is a slice. Made by :meth:`obtain`."""
 
-    def __init__(self, trained: Trained, recipe: ProxyRecipe, seed: int) -> None:
+    def __init__(self, trained: Trained, recipe: SupernetRecipe, seed: int) -> None:
         self._trained = trained
         self._recipe = recipe
         self._seed = seed
@@ -56,7 +55,7 @@ class Supernet:
         space: Space,
         folder: Path,
         *,
-        recipe: ProxyRecipe = RECIPE,
+        recipe: SupernetRecipe = RECIPE,
         seed: int = 0,
         max_macs: float | None = None,
         threads: int = 1,

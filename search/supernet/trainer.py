@@ -15,10 +15,10 @@ from rich.progress import Progress as RichProgress
 from effvit import ConfigError, ModelConfig
 from search.proxy import ProxyRecipe, ProxyResult
 from search.proxy.evaluation import RELATION_FOUND
+from search.proxy.tasks import CUE, ROUTING
 from search.records import write_csv
 from search.supernet.sampling import BalancedSampler
 from search.supernet.supernet import Agreement, Supernet, agreement
-from search.supernet.training import RECIPE
 from search.workers import (
     Outcome,
     Trained,
@@ -26,6 +26,7 @@ from search.workers import (
     TrainingFailure,
     TrainingTask,
     train_insistently,
+    trial_scores,
 )
 from spaces.space import Space
 
@@ -56,7 +57,7 @@ class InheritingTrainer:
             return TrainingFailure("out of memory")
         except RuntimeError as error:  # torch's word for all that goes wrong inside a network
             return TrainingFailure(" ".join(str(error).split()))
-        scores = inherited.scores
+        scores, routing = inherited.scores, inherited.routing
         return Trained(
             ProxyResult(
                 accuracy=scores.accuracy,
@@ -70,13 +71,14 @@ class InheritingTrainer:
                 seed=task.seed,
                 attempts=1,
                 seconds=inherited.seconds,
-            )
+            ),
+            further={} if routing is None else {ROUTING: routing},
         )
 
 
 @contextlib.contextmanager
-def supernet_progress(console: Console) -> Iterator[Callable[[int], None]]:
-    """Show how far a supernet's training is; gives what to call with the steps done."""
+def supernet_progress(console: Console, steps: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a training of so many steps is; gives what to call with those done."""
     with RichProgress(
         TextColumn("training the supernet"),
         BarColumn(),
@@ -86,7 +88,7 @@ def supernet_progress(console: Console) -> Iterator[Callable[[int], None]]:
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task("", total=RECIPE.steps, visible=False)
+        task = bar.add_task("", total=steps, visible=False)
         yield lambda done: bar.update(task, completed=done, visible=True)
 
 
@@ -98,6 +100,7 @@ def check(
     seed: int,
     folder: Path,
     max_macs: float | None = None,
+    tasks: tuple[str, ...] = (CUE,),
 ) -> Agreement:
     """Train a sample of variants on their own, once, and compare with what they inherit.
 
@@ -109,6 +112,7 @@ def check(
         seed: Of the sample and of the trainings.
         folder: Where :data:`CHECK` is written, or read if it is there.
         max_macs: Budget of the sample, if any.
+        tasks: What accuracy is the mean of; the supernet learned them.
 
     Raises:
         ConfigError: No variant of the sample has found the relation with inherited weights.
@@ -119,7 +123,8 @@ def check(
         drawn = BalancedSampler(space, _SAMPLE_SEED + seed, max_macs=max_macs)
         sample = list(itertools.islice(drawn, SAMPLE))
         _check_relation(supernet, sample)
-        write_csv(path, _compared(supernet, sample, trainer, recipe, seed))
+        trainings = [TrainingTask(config, recipe, seed, tasks=tasks) for config in sample]
+        write_csv(path, _compared(InheritingTrainer(supernet), trainer, trainings))
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     inherited, alone = ([float(row[name]) for row in rows] for name in ("inherited", "alone"))
@@ -136,20 +141,16 @@ def _check_relation(supernet: Supernet, sample: Sequence[ModelConfig]) -> None:
 
 
 def _compared(
-    supernet: Supernet,
-    sample: Sequence[ModelConfig],
-    trainer: Trainer,
-    recipe: ProxyRecipe,
-    seed: int,
+    inheriting: Trainer, trainer: Trainer, trainings: Sequence[TrainingTask]
 ) -> list[dict[str, object]]:
-    """A row for each variant of a sample that could be trained."""
-    tasks = [TrainingTask(config, recipe, seed) for config in sample]
-    outcomes = dict(train_insistently(trainer, tasks))
+    """A row for each variant that could be trained: what it inherits, and reaches alone."""
+    inherited, alone = (dict(train_insistently(each, trainings)) for each in (inheriting, trainer))
     rows: list[dict[str, object]] = []
-    for index, config in enumerate(sample):
-        outcome = outcomes[index]
-        if isinstance(outcome, Trained):
-            inherited = supernet.score(config).scores.accuracy
-            row = {"variant_id": config.variant_id, "inherited": inherited}
-            rows.append(row | {"alone": outcome.validation.accuracy})
+    for index, training in enumerate(trainings):
+        both = inherited[index], alone[index]
+        accuracies = [trial_scores(each).accuracy for each in both if isinstance(each, Trained)]
+        if len(accuracies) == len(both):
+            names = ("inherited", "alone")
+            row = dict(zip(names, accuracies, strict=True))
+            rows.append({"variant_id": training.config.variant_id, **row})
     return rows

@@ -10,6 +10,10 @@ every cell is labelled, and nothing measured here says that it helps.
 
 Variants whose cells never meet are not trained: they cannot learn the relation, which the shared
 weights are to hold.
+
+Where accuracy is the mean of the cue task and routing, the weights are then trained on for routing,
+several variants a step from the beginning. A share of the canvases keeps the cue task alive, so
+that the same weights are measured on both.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ import functools
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -32,7 +36,9 @@ from effvit import ConfigError, ModelConfig, model_cost
 from search.proxy import ProxyFailed, ProxyRecipe
 from search.proxy.digits import Canvases
 from search.proxy.feed import as_input, batches
+from search.proxy.routing import RoutingRecipe, routing_batches
 from search.proxy.scaling import proxy_config
+from search.proxy.tasks import CUE, ROUTING
 from search.proxy.training import BETAS, CLIP, losses, torch_threads
 from search.supernet.sampling import BalancedSampler, largest, smallest
 from search.supernet.weights import SharedWeights, skeleton, widen
@@ -52,6 +58,18 @@ RECIPE = ProxyRecipe(
 Whether these are enough is for :func:`search.supernet.trainer.check` to say.
 """
 
+ROUTING_RECIPE = RoutingRecipe(name="supernet", cue=RECIPE, steps=600, batch=12, kept=3)
+"""The same, and how they are trained on for routing."""
+
+SupernetRecipe: TypeAlias = ProxyRecipe | RoutingRecipe
+"""Of the cue task alone, or of routing after it."""
+
+RECIPES: Final[Mapping[tuple[str, ...], SupernetRecipe]] = {
+    (CUE,): RECIPE,
+    (CUE, ROUTING): ROUTING_RECIPE,
+}
+"""By the tasks that accuracy is the mean of."""
+
 PATHS = 3
 """Variants a step, one of them the smallest or the largest."""
 
@@ -64,6 +82,17 @@ is 0.69."""
 
 WIDEST_OF = 8
 """Variants of the pool from which the widest are looked for, beside extremes and published."""
+
+
+def parts(recipe: SupernetRecipe) -> tuple[ProxyRecipe, RoutingRecipe | None]:
+    """How the weights are trained on the cue task, and on routing if they are."""
+    return (recipe.cue, recipe) if isinstance(recipe, RoutingRecipe) else (recipe, None)
+
+
+def steps_of(recipe: SupernetRecipe) -> int:
+    """Steps of a whole training."""
+    cue, routing = parts(recipe)
+    return cue.steps + (routing.steps if routing else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +184,7 @@ class Trained:
 
 def train_supernet(
     paths: Paths,
-    recipe: ProxyRecipe,
+    recipe: SupernetRecipe,
     seed: int,
     *,
     threads: int = 1,
@@ -165,7 +194,7 @@ def train_supernet(
 
     Args:
         paths: Which variants.
-        recipe: How; its batch is a multiple of :data:`PATHS`.
+        recipe: How; its batches are multiples of :data:`PATHS`.
         seed: Of initial values and of canvases.
         threads: CPU threads.
         after_step: Called with the number of steps done.
@@ -174,34 +203,83 @@ def train_supernet(
         ConfigError: The batch cannot be split.
         ProxyFailed: The loss is no finite number.
     """
-    if recipe.batch % PATHS:
-        nearest = max(1, round(recipe.batch / PATHS)) * PATHS
+    cue, routing = parts(recipe)
+    for each in (cue, routing) if routing else (cue,):
+        _check_batch(each.batch)
+    weights = SharedWeights(paths.shaping, seed)
+    several = paths.steps()
+    done = itertools.count(1)
+    tell = after_step or (lambda _: None)
+    with torch_threads(threads):
+        learning = _Learning(weights, cue)
+        beginning = _Beginning(round(ALONE_SHARE * cue.steps))
+        for part, chosen in batches(cue, seed):
+            configs = (paths.largest,) if beginning.goes_on else next(several)
+            beginning.saw(learning.step(configs, part, chosen))
+            tell(next(done))
+        if routing:
+            learning = _Learning(weights, routing)
+            for part, chosen in routing_batches(routing, seed):
+                learning.step(next(several), part, _dealt(chosen))
+                tell(next(done))
+    return Trained(weights, learning.known)
+
+
+def _check_batch(count: int) -> None:
+    if count % PATHS:
+        nearest = max(1, round(count / PATHS)) * PATHS
         raise ConfigError(
-            f"a supernet's batch is split over {PATHS} variants, got {recipe.batch} canvases "
+            f"a supernet's batch is split over {PATHS} variants, got {count} canvases "
             f"(nearest valid: {nearest})"
         )
-    weights = SharedWeights(paths.shaping, seed)
-    optimizer = _Optimizer(weights, recipe)
-    beginning = _Beginning(round(ALONE_SHARE * recipe.steps))
-    several = paths.steps()
-    with torch_threads(threads):
-        for step, (part, chosen) in enumerate(batches(recipe, seed)):
-            configs = (paths.largest,) if beginning.goes_on else next(several)
-            optimizer.begin()
-            relation = _add_gradients(weights, configs, recipe, part, chosen)
-            if not math.isfinite(relation):
-                raise ProxyFailed(f"loss is {relation} at step {step} of {recipe.steps}")
-            beginning.saw(relation)
-            optimizer.step(recipe.rate(step))
-            if after_step is not None:
-                after_step(step + 1)
-    return Trained(weights, frozenset(optimizer.known))
+
+
+def _dealt(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """In another order, in which each variant's share has canvases from all over the batch."""
+    dealt: NDArray[np.int64] = chosen.reshape(-1, PATHS).T.ravel()
+    return dealt
+
+
+class _Learning:
+    """Shared weights that learn a task.
+
+    Args:
+        weights: They are changed.
+        recipe: How; of a task's own part of the training.
+    """
+
+    def __init__(self, weights: SharedWeights, recipe: SupernetRecipe) -> None:
+        self._weights = weights
+        self._recipe = recipe
+        self._optimizer = _Optimizer(weights, recipe.weight_decay)
+        self._steps = itertools.count()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Keys of the tensors that the weights had by now."""
+        return frozenset(self._optimizer.known)
+
+    def step(
+        self, configs: Sequence[ModelConfig], part: Canvases, chosen: NDArray[np.int64]
+    ) -> float:
+        """Go a step; returns the mean relation term of the variants.
+
+        Raises:
+            ProxyFailed: The loss is no finite number.
+        """
+        step, recipe = next(self._steps), self._recipe
+        self._optimizer.begin()
+        relation = _add_gradients(self._weights, configs, recipe, part, chosen)
+        if not math.isfinite(relation):
+            raise ProxyFailed(f"loss is {relation} at step {step} of {recipe.steps}")
+        self._optimizer.step(recipe.rate(step))
+        return relation
 
 
 def _add_gradients(
     weights: SharedWeights,
     configs: Sequence[ModelConfig],
-    recipe: ProxyRecipe,
+    recipe: SupernetRecipe,
     part: Canvases,
     chosen: NDArray[np.int64],
 ) -> float:
@@ -248,9 +326,9 @@ class _Beginning:
 class _Optimizer:
     """AdamW over tensors that join when a variant first needs them."""
 
-    def __init__(self, weights: SharedWeights, recipe: ProxyRecipe) -> None:
+    def __init__(self, weights: SharedWeights, weight_decay: float) -> None:
         self._weights = weights
-        self._settings: dict[str, Any] = {"betas": BETAS, "weight_decay": recipe.weight_decay}
+        self._settings: dict[str, Any] = {"betas": BETAS, "weight_decay": weight_decay}
         self._adam: torch.optim.AdamW | None = None
         self.known: set[str] = set()
 

@@ -15,10 +15,18 @@ from experiments import task_audit
 from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
 from experiments.ranking import Estimate, FloatArray
-from experiments.task_audit import REFERENCE_SEEDS, SEARCH_SEED, kept, planned
+from experiments.task_audit import (
+    REFERENCE_SEEDS,
+    SEARCH_SEED,
+    inheritances,
+    kept,
+    supernet_recipe,
+    trainings,
+)
 from experiments.task_audit_page import (
     REFERENCE,
     SEARCH,
+    SUPERNET,
     SpaceResult,
     Variants,
     accuracies,
@@ -30,6 +38,7 @@ from search.proxy import SEARCH as SEARCH_RECIPE
 from search.proxy import mean_statement
 from search.proxy.tasks import AXES, TASKS
 from search.proxy.transfer import TransferRecipe
+from search.supernet.training import RECIPES
 from spaces import get_space
 
 SEPVIT = get_space("sepvit")
@@ -45,7 +54,7 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
         name: json.dumps(TransferRecipe.following(SEARCH_RECIPE).to_dict())
         for name in (SEARCH, REFERENCE)
     }
-    trainings = [(SEARCH, SEARCH_SEED), *((REFERENCE, seed) for seed in REFERENCE_SEEDS)]
+    made = [(SEARCH, SEARCH_SEED), *((REFERENCE, seed) for seed in REFERENCE_SEEDS)]
     rows: pd.DataFrame = pd.DataFrame(
         {
             "label": f"random_{number}", "recipe": recipe, "seed": seed, "macs": 1e6 * (number + 1),
@@ -54,27 +63,37 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
             "seconds": 8.0, "error": "", "recipe_settings": settings[recipe], "cpu": "a processor",
             "torch": "2.6", "date": "2026-12-01T00:00:00",
         }
-        for recipe, seed in trainings
+        for recipe, seed in made
         for number in range(variants)
     )  # fmt: skip
     return rows
 
 
 def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer() -> None:
-    space = get_space("sepvit")
-    audit = plan(space, 0)
-    trainings = planned(space, 0, quick=False)
-    assert len(trainings) == 4 * len(audit.variants)
-    assert {each.label: each.config for each in trainings} == audit.variants
-    steps = {(t.recipe.routing.cue.steps, t.recipe.routing.steps, t.seed) for t in trainings}
+    audit = plan(SEPVIT, 0)
+    planned = trainings(audit, SEPVIT)
+    assert len(planned) == 4 * len(audit.variants)
+    assert {each.label: each.config for each in planned} == audit.variants
+    routing = [(t.recipe.routing, t.seed) for t in planned if isinstance(t.recipe, TransferRecipe)]
+    steps = {(recipe.cue.steps, recipe.steps, seed) for recipe, seed in routing}
     assert steps == {(120, 100, 0), *((240, 200, seed) for seed in REFERENCE_SEEDS)}
-    assert len({each.key for each in trainings}) == len(trainings)
+    assert len({each.key for each in planned}) == len(planned) == len(routing)
+
+
+def test_every_variant_is_measured_with_a_supernet_of_the_usual_tasks() -> None:
+    audit = plan(SEPVIT, 0, quick=True)
+    inheriting = inheritances(audit, supernet_recipe(quick=True), 0)
+    assert {each.label: each.config for each in inheriting} == audit.variants
+    assert {each.tasks for each in inheriting} == {("cue", "routing")}
+    assert supernet_recipe(quick=False) == RECIPES["cue", "routing"]
+    assert not {each.key for each in inheriting} & {t.key for t in trainings(audit, SEPVIT)}
 
 
 def test_of_other_spaces_only_what_a_search_trains_on_is_trained() -> None:
-    trainings = planned(get_space("mobilevitv2"), 0, quick=True)
-    assert {training.tasks for training in trainings} == {("cue", "routing")}
-    assert {training.tasks for training in planned(SEPVIT, 0, quick=True)} == {TASKS}
+    other = get_space("mobilevitv2")
+    for space, tasks in ((other, ("cue", "routing")), (SEPVIT, TASKS)):
+        planned = trainings(plan(space, 0, quick=True), space)
+        assert {training.tasks for training in planned} == {tasks}
 
 
 def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
@@ -177,6 +196,22 @@ def test_means_by_window_token_are_of_the_longer_training() -> None:
         assert found.by_token.loc[name, "variants"] == part["label"].nunique()
     assert found.by_token["all"].is_monotonic_increasing
     assert "| window token | variants | cue |" in page({"sepvit": found})
+
+
+@pytest.mark.usefixtures("knowing")
+def test_a_supernet_ranks_on_the_axes_that_it_learned() -> None:
+    rows = made_up(noise=0.2)
+    inherited = rows[rows["recipe"] == SEARCH].assign(
+        recipe=SUPERNET, accuracy=rows["macs"], localisation=np.nan, texture=np.nan
+    )
+    without, found = summarise(rows, SEPVIT), summarise(pd.concat([rows, inherited]), SEPVIT)
+    assert found.variants == 12
+    assert found.axes["all"] == without.axes["all"]
+    assert found.axes["all"].supernet is without.axes["cue"].supernet is None
+    supernet = found.axes["cue"].supernet
+    assert supernet is not None
+    assert supernet.tau.value == pytest.approx(found.axes["cue"].macs)
+    assert page({"sepvit": found}).count("| supernet |") == 2
 
 
 @pytest.mark.usefixtures("knowing")

@@ -7,15 +7,17 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from effvit.config import ConfigError, ModelConfig
 from search.proxy import ProxyRecipe
 from search.proxy.feed import validation_canvases
+from search.proxy.routing import RoutingRecipe, routing_batches, routing_canvases
 from search.proxy.scaling import proxy_config
 from search.proxy.scores import measure
-from search.supernet.inheriting import CANVASES
+from search.supernet.inheriting import CALIBRATION, CANVASES, _calibration_images
 from search.supernet.store import Identity, save
 from search.supernet.supernet import FILE, Supernet, agreement
 from search.supernet.training import (
@@ -25,6 +27,8 @@ from search.supernet.training import (
     Paths,
     Trained,
     _Beginning,
+    _dealt,
+    steps_of,
     train_supernet,
     widest,
 )
@@ -35,6 +39,11 @@ from spaces.sepvit import SepViTSpace
 pytestmark = pytest.mark.slow  # networks are trained
 
 RECIPE = ProxyRecipe(name="tiny", steps=5, batch=PATHS, evaluation_canvases=4)
+
+
+ROUTED = RoutingRecipe(
+    name="tiny", cue=RECIPE, steps=3, batch=4 * PATHS, kept=PATHS, evaluation_canvases=4
+)
 
 
 @functools.cache
@@ -137,8 +146,9 @@ def test_the_largest_is_alone_until_it_has_found_the_relation() -> None:
 
 def test_a_batch_that_cannot_be_split_is_refused_with_the_nearest() -> None:
     recipe = dataclasses.replace(RECIPE, batch=PATHS + 1)
-    with pytest.raises(ConfigError, match=f"nearest valid: {PATHS}"):
-        train_supernet(paths(), recipe, 0)
+    for refused in (recipe, dataclasses.replace(ROUTED, batch=PATHS + 1)):
+        with pytest.raises(ConfigError, match=f"nearest valid: {PATHS}"):
+            train_supernet(paths(), refused, 0)
 
 
 def test_it_is_trained_once_and_loaded_after(tmp_path: Path) -> None:
@@ -158,6 +168,41 @@ def test_scores_are_those_of_the_network_with_the_inherited_weights() -> None:
     assert inherited.scores == measure(network, validation)
     assert inherited.trained_share == 1.0
     assert inherited.cross_entropy > 0
+
+
+def test_routing_is_learned_after_the_cue_task_and_measured_with_the_same_weights() -> None:
+    on_both = dataclasses.replace(ROUTED, steps=1)
+    after = train_supernet(paths(), on_both, 0)
+    assert after.keys == trained().keys
+    assert all(not torch.equal(t, tensors(trained())[key]) for key, t in tensors(after).items())
+    inherited = Supernet(after, on_both, 0).score(paths().largest)
+    network = after.weights.network(proxy_config(paths().largest)).eval()
+    assert inherited.routing == measure(network, routing_canvases(CANVASES)).relation
+    assert Supernet(trained(), RECIPE, 0).score(paths().largest).routing is None
+
+
+def test_each_variant_of_a_step_has_its_share_of_kept_canvases() -> None:
+    for _, chosen in routing_batches(ROUTED, 0):
+        first_kept = (ROUTED.batch - ROUTED.kept) * ROUTED.steps
+        for own in np.split(_dealt(chosen), PATHS):
+            assert (own >= first_kept).sum() == ROUTED.kept / PATHS
+
+
+def test_batch_norms_have_seen_both_tasks() -> None:
+    images = _calibration_images(ROUTED, 0)
+    (first, chosen), *_ = routing_batches(ROUTED, 0)
+    assert np.array_equal(images[: ROUTED.batch], first.images[chosen])
+    of_cue = _calibration_images(RECIPE, 0)
+    assert len(of_cue) <= CALIBRATION
+    assert not np.array_equal(images[0], of_cue[0])
+
+
+def test_steps_of_both_tasks_are_told() -> None:
+    told: list[int] = []
+    recipe = dataclasses.replace(ROUTED, steps=2)
+    train_supernet(paths(), recipe, 0, after_step=told.append)
+    assert told == list(range(1, steps_of(recipe) + 1))
+    assert steps_of(recipe) == RECIPE.steps + 2
 
 
 def test_a_supernet_of_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from search.proxy.scores import Scores
 from search.supernet.inheriting import Inherited
 from search.supernet.supernet import Supernet
 from search.supernet.trainer import CHECK, SAMPLE, InheritingTrainer, check
-from search.workers import Outcome, Trained, TrainingFailure, TrainingTask
+from search.workers import Outcome, Trained, TrainingFailure, TrainingTask, trial_scores
 from spaces import get_space
 from tests.search.fakes import result_of
 
@@ -25,16 +25,25 @@ SPACE = get_space("mobilevitv2")
 class FakeSupernet:
     """Says that accuracy is the number of MACs in units of 10 G; one variant breaks."""
 
-    def __init__(self, broken: str = "", relation: float = 0.7) -> None:
+    def __init__(
+        self, broken: str = "", relation: float = 0.7, routing: float | None = None
+    ) -> None:
         self.broken = broken
         self.relation = relation
+        self.routing = routing
 
     def score(self, config: ModelConfig) -> Inherited:
         if config.variant_id == self.broken:
             raise RuntimeError("a shape\ndoes not fit")
         accuracy = model_cost(config).macs / 1e10
         scores = Scores(accuracy, self.relation, 0.5, 0.8, 0.6)
-        return Inherited(scores=scores, cross_entropy=1.0, trained_share=1.0, seconds=0.1)
+        return Inherited(
+            scores=scores,
+            routing=self.routing,
+            cross_entropy=1.0,
+            trained_share=1.0,
+            seconds=0.1,
+        )
 
 
 class FakeTrainer:
@@ -70,6 +79,22 @@ def test_inherited_scores_take_the_place_of_a_training() -> None:
     assert (result.recipe, result.steps, result.seed) == ("supernet", 0, 3)
     assert result.relation_found
     assert outcome.test is None
+
+
+def test_what_is_inherited_on_routing_is_a_part_of_the_accuracy() -> None:
+    config = SPACE.unrank(5)
+    routed = cast("Supernet", FakeSupernet(routing=0.9))
+    ((_, outcome),) = InheritingTrainer(routed).train([TrainingTask(config, SEARCH, 3)])
+    assert isinstance(outcome, Trained)
+    assert outcome.further == {"routing": 0.9}
+    expected = (model_cost(config).macs / 1e10 + 0.9) / 2
+    assert trial_scores(outcome).accuracy == pytest.approx(expected)
+
+
+def test_the_sample_is_trained_on_the_tasks_of_the_accuracy(tmp_path: Path) -> None:
+    trainer = FakeTrainer()
+    check(supernet(), SPACE, trainer, SEARCH, 0, tmp_path, tasks=("cue", "routing"))
+    assert {task.tasks for task in trainer.tasks} == {("cue", "routing")}
 
 
 def test_what_goes_wrong_with_a_variant_is_its_outcome() -> None:
