@@ -153,7 +153,8 @@ def committed(results: Mapping[str, SpaceResult]) -> pd.DataFrame:
     Returns:
         A row a space and axis: ``variants``; ``tau``, ``low``, ``high`` with the longer training of
         the same axis, and ``fixed``, ``fixed_low``, ``fixed_high`` at fixed MACs; ``ceiling``,
-        another longer training; ``macs``, tau of MACs.
+        another longer training; ``macs``, tau of MACs; ``supernet``, ``supernet_low``,
+        ``supernet_high`` with inherited weights, NaN where that was not measured.
     """
     found: pd.DataFrame = pd.DataFrame(
         {
@@ -168,11 +169,17 @@ def committed(results: Mapping[str, SpaceResult]) -> pd.DataFrame:
             "fixed_high": each.trial.fixed.high,
             "ceiling": each.ceiling.value,
             "macs": each.macs,
+            **_supernet(each.supernet),
         }
         for space, result in results.items()
         for axis, each in result.axes.items()
     )
     return found
+
+
+def _supernet(ranked: Ranked | None) -> dict[str, float]:
+    tau = ranked.tau if ranked else Estimate(math.nan, math.nan, math.nan)
+    return {"supernet": tau.value, "supernet_low": tau.low, "supernet_high": tau.high}
 
 
 def accuracies(rows: pd.DataFrame, axis: str) -> pd.Series[float]:

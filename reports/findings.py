@@ -507,6 +507,22 @@ def _front_title(front: Sequence[Point], x: str, provisional: bool) -> str:
     return f"{kind} of {len(front)} variants: {start} to {end}"
 
 
+class Inheritance(NamedTuple):
+    """How accuracies with inherited weights rank variants that were also trained alone."""
+
+    kendall_tau: float
+    variants: int
+
+
+def inheritance(run: Run) -> Inheritance | None:
+    """What a run found of its supernet; None without one, or where all accuracies are equal."""
+    if len(run.inherited) < MIN_FOR_TAU:
+        return None
+    pairs = [row.inherited for row in run.inherited], [row.alone for row in run.inherited]
+    tau = float(kendalltau(*pairs).statistic)
+    return None if math.isnan(tau) else Inheritance(tau, len(run.inherited))
+
+
 def _tau_title(points: Sequence[Point]) -> str:
     """How well MACs rank latency."""
     if len(points) < MIN_FOR_TAU:

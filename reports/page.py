@@ -75,6 +75,7 @@ def _answers(run: Run) -> dict[str, Any]:
         "has_test": any(not math.isnan(row.test_accuracy) for row in table),
         "tasks": findings.task_columns(table, run.settings.proxy.tasks),
         "has_relation": findings.has_relation(run),
+        "inheritance": findings.inheritance(run),
     }
 
 

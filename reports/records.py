@@ -1,7 +1,8 @@
 """The records of a search run, read and checked once: files in, typed rows out.
 
-A run's folder holds ``settings.json`` and ``trials.csv``; ``pareto.csv`` and ``importance.csv``
-join them when the run is finished. An empty cell means "not measured" and becomes NaN (numbers),
+A run's folder holds ``settings.json`` and ``trials.csv``, and ``supernet_check.csv`` where variants
+inherit the weights of a supernet; ``pareto.csv`` and ``importance.csv`` join them when the run is
+finished. An empty cell means "not measured" and becomes NaN (numbers),
 None (yes or no) or the empty text. Every way in which a file can be broken is one
 :class:`RecordError` of one line that names the file, the place and what was expected there.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 SETTINGS, TRIALS, PARETO, IMPORTANCE = "settings.json", "trials.csv", "pareto.csv", "importance.csv"
+INHERITED = "supernet_check.csv"
 AXIS_PREFIX = "axis_"
 
 DIGITS_ACCURACY = "proxy accuracy (validation digits)"
@@ -61,8 +63,8 @@ class Proxy:
 
     Attributes:
         accuracy: What an axis of accuracies is called.
-        tasks: Those of the embedded ones that accuracy is the mean of; one where an earlier version
-            wrote the settings.
+        tasks: Those of the embedded ones that accuracy is the mean of; none with other data, one
+            where an earlier version wrote the settings.
     """
 
     name: str
@@ -238,13 +240,28 @@ class Importance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inherited:
+    """One row of ``supernet_check.csv``: accuracy with inherited weights, and trained alone."""
+
+    variant_id: str
+    inherited: float
+    alone: float
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """All records of a run. ``finalists`` and ``importance`` are empty until it is finished."""
+    """All records of a run.
+
+    ``finalists`` and ``importance`` are empty until it is finished, ``inherited`` unless variants
+    inherit the weights of a supernet.
+    """
 
     settings: Settings
     trials: tuple[Trial, ...]
     finalists: tuple[Finalist, ...] = ()
     importance: tuple[Importance, ...] = ()
+    inherited: tuple[Inherited, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -273,13 +290,14 @@ def load_run(directory: Path) -> Run:
         trials=trials,
         finalists=finalists,
         importance=importance,
+        inherited=_optional_table(directory / INHERITED, Inherited),
         warnings=warnings,
     )
 
 
 # --- reading tables -----------------------------------------------------------------------------
 
-RowT = TypeVar("RowT", Finalist, Importance)
+RowT = TypeVar("RowT", Finalist, Importance, Inherited)
 NumberedRow = tuple[int, dict[str, str]]
 """Line number in the file (its first line is 1) and cell by column."""
 
@@ -333,7 +351,7 @@ def _table(name: str, text: str) -> tuple[list[str], list[NumberedRow]]:
 
 
 def _optional_table(path: Path, kind: type[RowT]) -> tuple[RowT, ...]:
-    """Rows of a table that only a finished run has."""
+    """Rows of a table that not every run has."""
     if not path.exists():
         return ()
     text = _read_text(path)
@@ -394,7 +412,7 @@ def _cell(place: str, cell: str, read: Callable[[str], object]) -> object:
 
 SHARES = (
     "accuracy", "relation", "recognition", "test_accuracy", "hypervolume", "importance",
-    "cue_accuracy", "routing", "localisation", "texture",
+    "cue_accuracy", "routing", "localisation", "texture", "inherited", "alone",
 )  # fmt: skip
 """Columns whose values lie in 0 to 1."""
 
@@ -591,12 +609,12 @@ def _axis(keys: _Keys) -> Axis:
 
 
 def _proxy(keys: _Keys) -> Proxy:
-    ranking = keys.optional("ranking", dict)
+    ranking, tasks = keys.optional("ranking", dict), keys.optional("tasks", list)
     return Proxy(
         name=keys.take("name", str),
         description=keys.take("description", str),
         accuracy=keys.optional("accuracy", str) or DIGITS_ACCURACY,
-        tasks=tuple(map(str, keys.optional("tasks", list) or ("cue",))),
+        tasks=("cue",) if tasks is None else tuple(map(str, tasks)),
         search_recipe=keys.take("search_recipe", dict),
         final_recipe=keys.take("final_recipe", dict),
         resolves=keys.texts("resolves"),

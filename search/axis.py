@@ -19,6 +19,7 @@ from search.proxy.statement import statement
 from search.proxy.tasks import AUTO, AXES, CUE, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
+from search.supernet.statement import inheriting_statement
 from search.supernet.training import RECIPES
 from search.train.options import changed
 from search.train.recipe import named_recipe
@@ -171,10 +172,16 @@ def _embedded(space: Space, options: AxisOptions) -> Axis:
         resolution=None,
         search_recipe=search,
         final_recipe=embedded_recipe(proxy.FULL, family, options.final_steps),
-        statement=statement(space.name) if tasks == (CUE,) else mean_statement(space.name, tasks),
+        statement=_statement(space.name, tasks, options.proxy),
         steps=round(search.steps * work(search, tasks)),
         tasks=tasks,
     )
+
+
+def _statement(space: str, tasks: tuple[str, ...], source: Proxy) -> dict[str, Any]:
+    if source is Proxy.SUPERNET:
+        return inheriting_statement(space, tasks)
+    return statement(space) if tasks == (CUE,) else mean_statement(space, tasks)
 
 
 def embedded_recipe(recipe: proxy.ProxyRecipe, family: str, steps: int | None) -> proxy.ProxyRecipe:

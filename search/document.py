@@ -52,7 +52,7 @@ def document(
         "proxy": {
             **accuracy,
             "source": settings.proxy,
-            "tasks": settings.tasks,
+            "tasks": settings.tasks if settings.embedded else (),
             "search_recipe": settings.search_recipe.to_dict(),
             "final_recipe": settings.final_recipe.to_dict(),
         },

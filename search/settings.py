@@ -67,7 +67,8 @@ class RunSettings:
         fidelities: Their name in :data:`search.fidelities.FIDELITIES`.
         processor: Name of what latency is measured on: a run goes on where it began.
         proxy: What says how accurate variants are, of :class:`Proxy`.
-        tasks: Those of the embedded ones that accuracy is the mean of.
+        tasks: Those of the embedded ones that accuracy is the mean of; with other data it is not
+            used.
     """
 
     space: str

@@ -44,7 +44,7 @@ def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
     """
     joined = ", ".join(tasks)
     further = "; ".join(WHAT[task] for task in tasks[1:])
-    row = _row(space, tuple(tasks))
+    row = audited(space, tasks)
     ranked = None if row is None else _ranking(row)
     return {
         "name": f"the mean of {len(tasks)} tasks: {joined}",
@@ -73,9 +73,9 @@ def _ranking(row: dict[str, str]) -> dict[str, str | float]:
     }
 
 
-def _row(space: str, tasks: tuple[str, ...]) -> dict[str, str] | None:
-    """What was measured of an axis in a space."""
-    found = (row for row in _rows() if row["space"] == space and AXES[row["axis"]] == tasks)
+def audited(space: str, tasks: Sequence[str]) -> dict[str, str] | None:
+    """Row of the summary of an axis in a space; None where it was not measured."""
+    found = (row for row in _rows() if row["space"] == space and AXES[row["axis"]] == tuple(tasks))
     return next(found, None)
 
 

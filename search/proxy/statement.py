@@ -92,15 +92,16 @@ def _does_not_resolve(summary: Summary) -> str:
     return order(ranking(summary), _reference_seeds(summary))
 
 
-def order(ranked: Mapping[str, Any], reference: str) -> str:
-    """Say how well a trial's training ranks similar variants.
+def order(ranked: Mapping[str, Any], reference: str, what: str = "a trial's training") -> str:
+    """Say how well something ranks similar variants.
 
     Args:
         ranked: As :func:`ranking` returns it.
         reference: What it is held against, such as ``the mean of several``.
+        what: What ranks.
     """
     said = (
-        f"The order of similar variants: Kendall's tau of a trial's training with {reference} "
+        f"The order of similar variants: Kendall's tau of {what} with {reference} "
         f"twice as long is {ranked['kendall_tau']:.2f} (95 % interval {ranked['low']:.2f} to "
         f"{ranked['high']:.2f}, {ranked['variants']} variants)"
     )

@@ -151,6 +151,17 @@ def on_images(folder: Path) -> Path:
     return write_run(folder, rows[:2], rows[2:], changes={"proxy": proxy})
 
 
+def on_supernet(folder: Path) -> Path:
+    """Write an unfinished run whose trials inherit the weights of a supernet."""
+    rows = [
+        {"variant_id": f"v{number}", "inherited": inherited, "alone": alone}
+        for number, (inherited, alone) in enumerate(((0.5, 0.6), (0.6, 0.8), (0.7, 0.7)))
+    ]
+    write_run(folder, [trial(0)])
+    write_table(folder / "supernet_check.csv", rows, list(rows[0]))
+    return folder
+
+
 def unmeasured(number: int, reason: str, state: str = "failed") -> dict[str, object]:
     """A trial that did not complete: its cost is known, nothing else."""
     row = trial(number, state=state, reason=reason)

@@ -159,6 +159,14 @@ def test_what_the_records_contain_is_text_not_markup(tmp_path: Path) -> None:
     assert "<script" not in hover_texts(run)[0]
 
 
+def test_a_run_with_a_supernet_says_how_that_ranks_in_it(tmp_path: Path) -> None:
+    run = load_run(sample.on_supernet(tmp_path))
+    text = " ".join(Reader(render_page(run, "runs/x")).text.split())
+    # Of the three pairs of 0.5, 0.6, 0.7 against 0.6, 0.8, 0.7 two agree: tau is (2 - 1) / 3.
+    assert "inherited accuracies rank 3 variants as training each alone does" in text
+    assert "with Kendall's tau 0.33" in text
+
+
 @pytest.mark.parametrize(
     ("rows", "title"),
     [

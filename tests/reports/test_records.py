@@ -70,6 +70,12 @@ def test_tables_without_rows_are_no_mistake(tmp_path: Path) -> None:
     assert (run.trials, run.finalists, run.importance) == ((), (), ())
 
 
+def test_what_a_supernet_gives_is_read_where_there_is_one(tmp_path: Path) -> None:
+    first, *_, last = load_run(sample.on_supernet(tmp_path / "with")).inherited
+    assert (first.inherited, first.alone, last.variant_id) == (0.5, 0.6, "v2")
+    assert load_run(sample.write_run(tmp_path / "without", [sample.trial(0)])).inherited == ()
+
+
 def test_a_last_trial_cut_short_is_left_out_with_a_warning(tmp_path: Path) -> None:
     sample.write_run(tmp_path, [sample.trial(0), sample.trial(1)])
     path = tmp_path / "trials.csv"

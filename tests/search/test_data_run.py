@@ -154,6 +154,7 @@ def test_records_say_what_the_accuracy_is(finished: tuple[Path, str], data: Path
     assert proxy["data"]["training_images"] == 12
     assert (proxy["search_recipe"]["batch"], proxy["final_recipe"]["epochs"]) == (6, 2)
     assert proxy["ranking"] is None
+    assert proxy["tasks"] == []
     page = render_page(load_run(finished[0]), "runs/x")
     text = page[page.index("<main>") : page.index("Settings and environment")]
     assert "colours at 32x32 pixels, trained for 1 epoch (finalists: 2)" in text
