@@ -28,12 +28,13 @@ from search.proxy import ProxyFailed, ProxyRecipe, ProxyResult
 from search.proxy.evaluation import evaluate_test, train_and_measure
 from search.proxy.final import learn_and_test
 from search.proxy.network import ProxyNetwork
-from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing, go_on
+from search.proxy.routing import RoutingRecipe, RoutingResult, evaluate_routing
 from search.proxy.tasks import CUE, LOCALISATION, ROUTING, TEXTURE, combined
 from search.proxy.transfer import (
     TransferRecipe,
     TransferResult,
     evaluate_transfer,
+    learn,
     learn_all,
 )
 from search.rungs import read_paused, train_to_rung
@@ -266,7 +267,7 @@ def run_transfer_task(task: TrainingTask) -> TransferResult | TrainingFailure:
 def _second_task(network: ProxyNetwork, task: TrainingTask) -> float | None:
     """Score of a finalist on the second task; None, and no failure of it all, where it diverges."""
     try:
-        return go_on(network, RoutingRecipe.following(task.recipe), task.seed).relation
+        return learn(network, ROUTING, TransferRecipe.following(task.recipe), task.seed)
     except ProxyFailed:
         return None
 

@@ -78,15 +78,6 @@ class RoutingRecipe(Scheduled):
                 f"(nearest valid: {min(max(1, self.kept), self.batch - 1)})"
             )
 
-    @classmethod
-    def following(cls, cue: ProxyRecipe) -> RoutingRecipe:
-        """Half as many steps and canvases as a training on the cue task has that went before."""
-        return cls(
-            cue=cue,
-            steps=max(1, cue.steps // 2),
-            evaluation_canvases=max(1, cue.evaluation_canvases // 2),
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)

@@ -22,7 +22,6 @@ from effvit.designs.sepvit import SepViTConfig
 from search import workers
 from search.proxy import ProxyFailed, ProxyRecipe, evaluate
 from search.proxy.evaluation import evaluate_test, train_and_measure
-from search.proxy.routing import RoutingRecipe, go_on
 from search.proxy.transfer import TransferRecipe, learn
 from search.workers import (
     Outcome,
@@ -94,7 +93,7 @@ def test_a_finalist_that_diverges_on_the_second_task_keeps_its_accuracy(
     def diverges(*_: object, **__: object) -> NoReturn:
         raise ProxyFailed("loss is nan at step 0 of 1")
 
-    monkeypatch.setattr(workers, "go_on", diverges)
+    monkeypatch.setattr(workers, "learn", diverges)
     outcome = workers.run_task(TrainingTask(TINY, BRIEF, seed=0, final=True))
     assert isinstance(outcome, Trained)
     assert outcome.test is not None
@@ -148,7 +147,7 @@ def test_outcomes_of_workers_are_those_of_this_process(pool: TrainingPool) -> No
     assert outcomes[0] == Trained(evaluate(TINY, BRIEF, 5))
     assert isinstance(outcomes[1], TrainingFailure)
     validation, test, network = evaluate_test(TINY, BRIEF, 6)
-    routing = go_on(network, RoutingRecipe.following(BRIEF), 6).relation
+    routing = learn(network, "routing", TransferRecipe.following(BRIEF), 6)
     assert outcomes[2] == Trained(validation, test, routing=routing)
     assert list(pool.train([])) == []
 
