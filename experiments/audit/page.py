@@ -12,9 +12,6 @@ from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
 from experiments.audit.plan import SEARCH_SEEDS
 from experiments.audit.summary import AMONG_SEEDS, CEILING, FOUND, GROUPS, STATISTICS, TAU, find
-from experiments.earlier import NOTE
-from search.proxy import SEARCH
-from search.proxy.statement import REPEATED
 
 PAGE, FIGURE = "proxy_audit.md", "proxy_audit.png"
 
@@ -42,9 +39,6 @@ GLANCE = {
 }
 """Readings that open the page, by the words of its header."""
 
-EARLIER_MARK = " (earlier)"
-EARLIER_NOTE = f"Earlier: {NOTE[0].lower()}{NOTE[1:]}"
-
 CEILING_NOTE = {
     CEILING: "One longer training against the mean of the others: what noise allows a single "
     "training to reach",
@@ -61,8 +55,6 @@ def page(summaries: Mapping[str, pd.DataFrame]) -> str:
     parts = [INTRODUCTION]
     if known := {space: each for space, each in summaries.items() if not each.empty}:
         parts += ["## At a glance", GLANCE_NOTE, markdown_table(_glance(known))]
-        if any(is_earlier(each) for each in known.values()):
-            parts.append(EARLIER_NOTE)
     parts.append(f"![Kendall's tau of the proxies]({FIGURE})")
     for space, summary in summaries.items():
         parts.append(f"## {space}")
@@ -76,15 +68,8 @@ def _glance(summaries: Mapping[str, pd.DataFrame]) -> Table:
     for space, summary in summaries.items():
         every = summary[summary["group"] == GROUPS[0]]
         cells = [_cell(every[every["reading"] == name], TAU) for name in GLANCE.values()]
-        mark = EARLIER_MARK if is_earlier(summary) else ""
-        rows.append((f"`{space}`{mark}", str(every["n"].iloc[0]), *cells))
+        rows.append((f"`{space}`", str(every["n"].iloc[0]), *cells))
     return Table(title="", caption="", header=("space", "variants", *GLANCE), rows=tuple(rows))
-
-
-def is_earlier(summary: pd.DataFrame) -> bool:
-    """Whether the trainings were those of an earlier version."""
-    rows = summary[(summary["reading"] == SEARCH.name) & (summary["statistic"] == REPEATED)]
-    return rows.empty or bool((rows["value"] != SEARCH.retry_recognition_weight).any())
 
 
 def _section(summary: pd.DataFrame) -> Iterator[str]:

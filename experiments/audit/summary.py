@@ -17,7 +17,6 @@ from experiments.audit.gather import (
     reference_columns,
     score_column,
 )
-from experiments.earlier import RETRY_WEIGHT
 from experiments.ranking import (
     Estimate,
     FloatArray,
@@ -30,9 +29,7 @@ from experiments.ranking import (
     spearman,
     top_regret,
 )
-from search.proxy import ProxyRecipe
 from search.proxy.evaluation import RELATION_FOUND
-from search.proxy.statement import REPEATED
 from search.scores.table import SCORES
 
 GROUPS = ("all", "mixing windows")
@@ -187,8 +184,6 @@ def spread(members: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
     for recipe in (SEARCH, REFERENCE):
         if f"{recipe}_at_once" not in members:
             continue
-        column, whole = f"{recipe}_{RETRY_WEIGHT}", ProxyRecipe.retry_recognition_weight
-        yield recipe, REPEATED, float(members[column].iloc[0]) if column in members else whole
         yield recipe, "relation found at once, share", float(members[f"{recipe}_at_once"].mean())
         relations = members[_seeds_of(members, f"{recipe}_relation_")].to_numpy(np.float64)
         yield recipe, FOUND, float((relations >= RELATION_FOUND).mean())

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from search.proxy.recipe import SEARCH
-
 SUMMARY = "proxy_audit_summary.csv"
 """In ``search/data``; ``python -m experiments.run proxy_audit`` writes the rows of a space."""
 
@@ -38,18 +36,11 @@ NOT_MEASURED = (
     "`python -m experiments.run proxy_audit --space SPACE` does that."
 )
 
-EARLIER = (
-    "This was measured with trainings of an earlier version: what missed the relation was repeated "
-    "as before, while in this version it then begins with the relation, and finds it more often."
-)
-
 SEVERAL = "the mean of several"
 """What trials are held against where the longer training has more than one seed."""
 
 ALL, MIXING = "all", "mixing windows"
 TAU = "Kendall's tau"
-REPEATED = "recognition weight at first, repeated"
-"""Statistic of a recipe, by which one knows whether it is today's."""
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
 """Rows of a space's summary by group, reading and statistic."""
@@ -70,10 +61,9 @@ def statement(space: str) -> dict[str, Any]:
             "does_not_resolve": [NOT_MEASURED, NO_CLAIM],
             "ranking": None,
         }
-    earlier = [EARLIER] if is_earlier(summary) else []
     return stated | {
         "resolves": [_resolves(summary)],
-        "does_not_resolve": [_does_not_resolve(summary), *earlier, NO_CLAIM],
+        "does_not_resolve": [_does_not_resolve(summary), NO_CLAIM],
         "ranking": ranking(summary),
     }
 
@@ -108,12 +98,6 @@ def order(ranked: Mapping[str, Any], reference: str, what: str = "a trial's trai
     if ranked["noise_ceiling"] is None:
         return f"{said}; how well the longer training agrees with itself has not been measured."
     return f"{said}; another longer training reaches {ranked['noise_ceiling']:.2f}."
-
-
-def is_earlier(summary: Summary) -> bool:
-    """Whether an audit's trainings were those of an earlier version."""
-    row = summary.get((ALL, SEARCH.name, REPEATED))
-    return row is None or float(row["value"]) != SEARCH.retry_recognition_weight
 
 
 def _reference_seeds(summary: Summary) -> str:

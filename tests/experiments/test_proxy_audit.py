@@ -34,7 +34,6 @@ from experiments.measure import Task, describe
 from experiments.proxy_audit import Files
 from search.proxy import SEARCH
 from search.proxy.scaling import proxy_config
-from search.proxy.statement import REPEATED
 from search.scores.table import SCORES
 from spaces import get_space
 
@@ -223,18 +222,6 @@ def test_page_figure_and_printed_table() -> None:
     assert "parameters" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_an_audit_of_trainings_of_an_earlier_version_is_marked() -> None:
-    """Tables of earlier versions do not say how recognition weighs at first."""
-    new, old = table(), table().drop(columns=f"search_{RETRY_WEIGHT}")
-    assert value(summarise(new), "search", REPEATED) == SEARCH.retry_recognition_weight
-    assert value(summarise(old), "search", REPEATED) == 1.0
-    text = page({"sepvit": summarise(new), "hybrid": summarise(old)})
-    assert "| `sepvit` | 12 |" in text
-    assert "| `hybrid` (earlier) | 12 |" in text
-    assert "Earlier: trainings that missed the relation were repeated" in text
-    assert "Earlier" not in page({"sepvit": summarise(new)})
-
-
 def test_an_unknown_space_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'sepvit'"):
         proxy_audit.run(Options(out=tmp_path, space="sepvti"))
@@ -254,11 +241,13 @@ def test_the_committed_summary_is_what_the_committed_table_gives(space: str) -> 
 
 
 @pytest.mark.parametrize("space", COMMITTED)
-def test_the_committed_table_is_of_the_plan_and_the_scaling_rule_in_use(space: str) -> None:
+def test_the_committed_table_is_of_the_plan_recipe_and_scaling_rule_in_use(space: str) -> None:
     made = plan(get_space(space), 0)
     rows = pd.read_csv(Files(DATA, space).table).set_index("label")
     assert set(rows.index) <= set(made.variants)
-    assert set(rows["reference_steps"]) == {made.reference.steps}
+    for recipe in (made.search, made.reference):
+        assert set(rows[f"{recipe.name}_steps"]) == {recipe.steps}
+        assert set(rows[f"{recipe.name}_{RETRY_WEIGHT}"]) == {recipe.retry_recognition_weight}
     for label, row in rows.iterrows():
         config = made.variants[str(label)]
         assert row["variant_id"] == config.variant_id

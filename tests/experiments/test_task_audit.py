@@ -16,10 +16,10 @@ from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
 from experiments.ranking import Estimate, FloatArray
 from experiments.task_audit import (
-    REFERENCE_SEEDS,
     SEARCH_SEED,
     inheritances,
     kept,
+    reference_seeds,
     supernet_recipe,
     trainings,
 )
@@ -42,6 +42,7 @@ from search.supernet.training import RECIPES
 from spaces import get_space
 
 SEPVIT = get_space("sepvit")
+REFERENCE_SEEDS = reference_seeds("sepvit")
 TASK_SCORES = ("accuracy", "routing", "localisation", "texture")
 
 
@@ -91,9 +92,10 @@ def test_every_variant_is_measured_with_a_supernet_of_the_usual_tasks() -> None:
 
 def test_of_other_spaces_only_what_a_search_trains_on_is_trained() -> None:
     other = get_space("mobilevitv2")
-    for space, tasks in ((other, ("cue", "routing")), (SEPVIT, TASKS)):
+    for space, tasks, seeds in ((other, ("cue", "routing"), 2), (SEPVIT, TASKS, 3)):
         planned = trainings(plan(space, 0, quick=True), space)
         assert {training.tasks for training in planned} == {tasks}
+        assert len({t.seed for t in planned if t.recipe.name == REFERENCE}) == seeds
 
 
 def test_an_unknown_space_is_refused(tmp_path: Path) -> None:

@@ -5,13 +5,10 @@ import re
 
 import pytest
 
-from search.proxy import SEARCH
 from search.proxy import statement as proxy_statement
 from search.proxy.statement import (
     ALL,
-    EARLIER,
     MIXING,
-    REPEATED,
     TAU,
     read_summary,
     statement,
@@ -63,16 +60,6 @@ def test_sentences_and_ranking_quote_the_summary(ceiling: float | None) -> None:
     assert (ranking["kendall_tau"], ranking["variants"]) == (0.5, 41)
     assert ranking["noise_ceiling"] == ceiling
     assert (ranking["parameters_tau"], ranking["macs_tau"]) == (0.3, 0.2)
-
-
-@pytest.mark.parametrize(("weight", "earlier"), [(None, True), (1.0, True), (0.2, False)])
-def test_an_audit_of_earlier_trainings_is_named_as_one(
-    weight: float | None, earlier: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    row = {"space": "sepvit", "group": ALL, "reading": SEARCH.name, "statistic": REPEATED}
-    said = () if weight is None else ({**row, "value": str(weight)},)
-    monkeypatch.setattr(proxy_statement, "_rows", lambda: (*rows(0.75), *said))
-    assert (EARLIER in statement("sepvit")["does_not_resolve"]) == earlier
 
 
 @pytest.mark.usefixtures("ceiling")
