@@ -19,6 +19,7 @@ from search.proxy.statement import statement
 from search.proxy.tasks import AUTO, AXES, CUE, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
+from search.supernet.inheriting import equivalent_steps
 from search.supernet.statement import inheriting_statement
 from search.supernet.training import RECIPES
 from search.train.options import changed
@@ -167,13 +168,17 @@ def _refuse(given: Mapping[str, bool], needs: str) -> None:
 def _embedded(space: Space, options: AxisOptions) -> Axis:
     family, tasks = space.unrank(0).family, options.chosen_tasks(space.name)
     search = embedded_recipe(proxy.SEARCH, family, options.steps)
+    if options.proxy is Proxy.SUPERNET:
+        steps = equivalent_steps(len(tasks), search.batch)
+    else:
+        steps = round(search.steps * work(search, tasks))
     return Axis(
         data=options.data,
         resolution=None,
         search_recipe=search,
         final_recipe=embedded_recipe(proxy.FULL, family, options.final_steps),
         statement=_statement(space.name, tasks, options.proxy),
-        steps=round(search.steps * work(search, tasks)),
+        steps=steps,
         tasks=tasks,
     )
 

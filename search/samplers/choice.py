@@ -11,9 +11,9 @@ from search.samplers import SAMPLERS
 
 AUTO = "auto"
 
-SECONDS_A_STEP = 0.3
-"""CPU seconds of a training step of the proxy, with its share of the evaluation: the mean over
-recipe ``search`` in ``experiments/data/proxy_audit_sepvit.csv``. Its magnitude is what matters."""
+SECONDS_A_STEP = 0.05
+"""CPU seconds of a training step of the proxy, with its share of the evaluation; near the mean of
+recipe ``search`` in ``experiments/data/proxy_audit_sepvit.csv``: its magnitude is what matters."""
 
 PROPOSAL_SECONDS = ((100, 0.03), (1000, 0.2))
 """CPU seconds of a proposal of ``surrogate``, up to so many trials; beyond, the last one."""

@@ -28,6 +28,20 @@ CALIBRATION = 48
 """Training canvases from which batch norms collect their statistics."""
 
 
+STEP = 3
+"""Work of a training step, as a multiple of the forward pass alone."""
+
+
+def equivalent_steps(tasks: int, batch: int) -> int:
+    """Training steps that are about as much work as measuring a variant.
+
+    Args:
+        tasks: How many it is measured on.
+        batch: Canvases of such a step.
+    """
+    return max(1, round(tasks * CANVASES / (STEP * batch)))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inherited:
     """A variant measured with inherited weights. For ranking only: no accuracy of its own.

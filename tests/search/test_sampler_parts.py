@@ -315,8 +315,8 @@ def test_the_choice_weighs_a_proposal_against_a_trial() -> None:
     assert choose_sampler(AUTO, trials=60, steps=120, saved=None).name == "surrogate"
     cheap = choose_sampler(AUTO, trials=5000, steps=1, saved=None)
     assert cheap.name == "evolution"
-    assert "5000 trials of about 0.3 s, a proposal of surrogate of about 0.2 s" in cheap.reason
-    assert "trials of about 108 s" in choose_sampler(AUTO, 60, 360, saved=None).reason
+    assert "5000 trials of about 0.05 s, a proposal of surrogate of about 0.2 s" in cheap.reason
+    assert "trials of about 18 s" in choose_sampler(AUTO, 60, 360, saved=None).reason
     assert "more than 10%" in cheap.reason
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from search.axis import AxisOptions, choose_axis
 from search.datasets import DataSettings
-from search.proxy import mean_statement
+from search.proxy import SEARCH, mean_statement
 from search.proxy import statement as proxy_statement
 from search.proxy.statement import ALL, TAU
 from search.proxy.tasks import AXES, CUE, USUAL
 from search.settings import Proxy
+from search.supernet.inheriting import CANVASES
 from search.supernet.statement import INHERITED, NOT_MEASURED, inheriting_statement
 from spaces import get_space
 
@@ -74,3 +75,13 @@ def test_a_search_with_a_supernet_states_it() -> None:
     axis = choose_axis(get_space("sepvit"), options)
     assert axis.statement == inheriting_statement("sepvit", axis.tasks)
     assert INHERITED in axis.statement["description"]
+
+
+def test_a_trial_that_inherits_costs_much_less_than_one_that_is_trained() -> None:
+    """Samplers are chosen by what a trial costs."""
+    trained, inherited = (
+        choose_axis(get_space("sepvit"), AxisOptions(data=DataSettings(), proxy=source)).steps
+        for source in (Proxy.TRAINING, Proxy.SUPERNET)
+    )
+    assert inherited == round(2 * CANVASES / (3 * SEARCH.batch))
+    assert inherited <= trained / 15
