@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from effvit import ModelConfig, as_config
 from experiments.ablation.layout import DASH, Table
@@ -49,6 +50,8 @@ intervals are of a bootstrap over variants:
   (cross-validated);
 - *supernet*: how well variants rank with weights that they inherit from one supernet, trained once
   on the cue task and then on routing;
+- *surrogate with supernet*: the surrogate's guesses where it knows each variant's rank by inherited
+  weights as well;
 - *another longer training*: what noise allows, one such training against the mean of the others;
 - *as all tasks*: how well a trial's training ranks by the mean of all tasks that were trained.
 
@@ -87,6 +90,7 @@ class AxisResult:
         smoothed: Trials as a surrogate that is told of them sees them.
         surrogate: What it learns from the longer training of the others.
         supernet: Variants with inherited weights; None where that was not measured.
+        joint: What a surrogate makes of encoding and supernet together; None likewise.
         ceiling: One longer training with the mean of the others.
         whole: A trial, as the longer training of all tasks does.
         macs: The tau of MACs with the longer training of the same axis.
@@ -97,6 +101,7 @@ class AxisResult:
     smoothed: Ranked
     surrogate: Ranked
     supernet: Ranked | None
+    joint: Ranked | None
     ceiling: Estimate
     whole: Ranked
     macs: float
@@ -135,9 +140,18 @@ class Variants:
     configs: Sequence[ModelConfig]
     macs: FloatArray
 
-    def guessed(self, accuracies: FloatArray) -> FloatArray:
-        """Each accuracy as guessed by a surrogate that is told of the others."""
-        return out_of_fold(self.encoder.rows(self.configs), accuracies)[0]
+    def guessed(self, accuracies: FloatArray, inherited: FloatArray | None = None) -> FloatArray:
+        """Each accuracy as guessed by a surrogate that is told of the others.
+
+        Args:
+            accuracies: (variants,).
+            inherited: (variants,) with a supernet's weights, if it shall know ranks by these.
+        """
+        rows = self.encoder.rows(self.configs)
+        if inherited is not None:
+            ranks = rankdata(inherited) / len(inherited)
+            rows = np.hstack([rows, ranks[:, None]])
+        return out_of_fold(rows, accuracies)[0]
 
     def smoothed(self, accuracies: FloatArray) -> FloatArray:
         """Each accuracy as guessed by a surrogate that is told of all, its own among them."""
@@ -258,6 +272,8 @@ def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: floa
     longer = _reference(table)
     own, macs = longer.mean(axis=0), variants.macs
 
+    inherited = _first(table, SUPERNET) if SUPERNET in table else None
+
     def ranked(says: FloatArray) -> Ranked:
         return dataclasses.replace(_ranked(says, own, macs), less=_less_another(says, longer))
 
@@ -265,7 +281,8 @@ def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: floa
         trial=ranked(trial),
         smoothed=ranked(variants.smoothed(trial)),
         surrogate=ranked(variants.guessed(own)),
-        supernet=ranked(_first(table, SUPERNET)) if SUPERNET in table else None,
+        supernet=None if inherited is None else ranked(inherited),
+        joint=None if inherited is None else ranked(variants.guessed(own, inherited)),
         ceiling=estimate(one_and_the_others, *longer),
         whole=_ranked(trial, whole, macs),
         macs=float(kendall(macs, own)),
@@ -305,8 +322,8 @@ def _table(result: SpaceResult) -> Table:
             "smoothed": each.smoothed,
             "surrogate": each.surrogate,
         }
-        if each.supernet:
-            readings["supernet"] = each.supernet
+        if each.supernet and each.joint:
+            readings |= {"supernet": each.supernet, "surrogate with supernet": each.joint}
         if axis != list(result.axes)[-1]:
             readings["a trial's training, as all tasks"] = each.whole
         for name, found in readings.items():

@@ -107,9 +107,11 @@ def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
 def knowing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A surrogate that knows everything; the real one takes seconds, and has tests of its own."""
 
-    def guess(variants: Variants, accuracies: FloatArray) -> FloatArray:
+    def guess(
+        variants: Variants, accuracies: FloatArray, inherited: FloatArray | None = None
+    ) -> FloatArray:
         assert len(variants.configs) == len(variants.macs) == len(accuracies)
-        return accuracies
+        return accuracies if inherited is None else inherited
 
     monkeypatch.setattr(Variants, "guessed", guess)
     monkeypatch.setattr(Variants, "smoothed", guess)
@@ -210,10 +212,12 @@ def test_a_supernet_ranks_on_the_axes_that_it_learned() -> None:
     assert found.variants == 12
     assert found.axes["all"] == without.axes["all"]
     assert found.axes["all"].supernet is without.axes["cue"].supernet is None
-    supernet = found.axes["cue"].supernet
+    supernet, joint = found.axes["cue"].supernet, found.axes["cue"].joint
     assert supernet is not None
-    assert supernet.tau.value == pytest.approx(found.axes["cue"].macs)
-    assert page({"sepvit": found}).count("| supernet |") == 2
+    assert joint is not None
+    assert supernet.tau.value == joint.tau.value == pytest.approx(found.axes["cue"].macs)
+    for name in ("supernet", "surrogate with supernet"):
+        assert page({"sepvit": found}).count(f"| {name} |") == 2
 
 
 @pytest.mark.usefixtures("knowing")
