@@ -39,11 +39,8 @@ SEARCH_SEED = 0
 REFERENCE_SEEDS = (100, 101)
 """Of the longer training."""
 
-CLOSELY = ("sepvit",)
-"""Spaces whose variants are trained on all tasks, those of others on the two of the usual axis; and
-with a seed more, so that what noise allows is known better."""
-
-THIRD_SEED = 102
+ALL_TASKS = ("sepvit",)
+"""Spaces whose variants are trained on all tasks; those of others on the two of the usual axis."""
 
 
 def run(options: Options) -> None:
@@ -83,18 +80,13 @@ def trainings(audit: Plan, space: Space) -> list[TaskTraining]:
     """All trainings: a trial's of every variant, then the longer ones, seed by seed."""
     search, reference = (TransferRecipe.following(each) for each in (audit.search, audit.reference))
     assert (search.name, reference.name) == (SEARCH, REFERENCE)
-    tasks = TASKS if space.name in CLOSELY else AXES[USUAL]
-    order = [(search, SEARCH_SEED), *((reference, each) for each in reference_seeds(space.name))]
+    tasks = TASKS if space.name in ALL_TASKS else AXES[USUAL]
+    order = [(search, SEARCH_SEED), *((reference, each) for each in REFERENCE_SEEDS)]
     return [
         TaskTraining(label, config, recipe, each, tasks)
         for recipe, each in order
         for label, config in audit.variants.items()
     ]
-
-
-def reference_seeds(space: str) -> tuple[int, ...]:
-    """Seeds of the longer training of variants of a space."""
-    return (*REFERENCE_SEEDS, THIRD_SEED) if space in CLOSELY else REFERENCE_SEEDS
 
 
 def inheritances(audit: Plan, recipe: RoutingRecipe, seed: int) -> list[TaskTraining]:

@@ -22,7 +22,8 @@ AUTO: Final = "auto"
 USUAL: Final = f"{CUE}+{ROUTING}"
 USUAL_IN: Final = ("sepvit", "hybrid", "efficientvit")
 """Axis of a search unless something else is asked for, in spaces where ``python -m experiments.run
-task_audit`` has measured how it ranks; elsewhere it is the cue task."""
+task_audit`` found that routing tells variants apart. MobileViTv2s are ranked nearly as well by the
+cue task alone, which takes two fifths of the work; there, and in other spaces, that is the axis."""
 
 
 def usual_axis(space: str) -> str:

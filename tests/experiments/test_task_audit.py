@@ -16,10 +16,10 @@ from experiments.audit.plan import plan
 from experiments.catalogue import DATA, Options
 from experiments.ranking import Estimate, FloatArray
 from experiments.task_audit import (
+    REFERENCE_SEEDS,
     SEARCH_SEED,
     inheritances,
     kept,
-    reference_seeds,
     supernet_recipe,
     trainings,
 )
@@ -42,7 +42,6 @@ from search.supernet.training import RECIPES
 from spaces import get_space
 
 SEPVIT = get_space("sepvit")
-REFERENCE_SEEDS = reference_seeds("sepvit")
 TASK_SCORES = ("accuracy", "routing", "localisation", "texture")
 
 
@@ -73,7 +72,7 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
 def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer() -> None:
     audit = plan(SEPVIT, 0)
     planned = trainings(audit, SEPVIT)
-    assert len(planned) == 4 * len(audit.variants)
+    assert len(planned) == 3 * len(audit.variants)
     assert {each.label: each.config for each in planned} == audit.variants
     routing = [(t.recipe.routing, t.seed) for t in planned if isinstance(t.recipe, TransferRecipe)]
     steps = {(recipe.cue.steps, recipe.steps, seed) for recipe, seed in routing}
@@ -92,10 +91,9 @@ def test_every_variant_is_measured_with_a_supernet_of_the_usual_tasks() -> None:
 
 def test_of_other_spaces_only_what_a_search_trains_on_is_trained() -> None:
     other = get_space("mobilevitv2")
-    for space, tasks, seeds in ((other, ("cue", "routing"), 2), (SEPVIT, TASKS, 3)):
+    for space, tasks in ((other, ("cue", "routing")), (SEPVIT, TASKS)):
         planned = trainings(plan(space, 0, quick=True), space)
         assert {training.tasks for training in planned} == {tasks}
-        assert len({t.seed for t in planned if t.recipe.name == REFERENCE}) == seeds
 
 
 def test_an_unknown_space_is_refused(tmp_path: Path) -> None:
@@ -223,7 +221,7 @@ def test_a_supernet_ranks_on_the_axes_that_it_learned() -> None:
 @pytest.mark.usefixtures("knowing")
 def test_every_processor_is_named() -> None:
     rows = made_up()
-    rows.loc[rows["seed"] == REFERENCE_SEEDS[2], ["cpu", "date"]] = "another", "2026-12-02T10:00:00"
+    rows.loc[rows["seed"] == REFERENCE_SEEDS[1], ["cpu", "date"]] = "another", "2026-12-02T10:00:00"
     expected = "a processor, torch 2.6, 2026-12-01; another, torch 2.6, 2026-12-02"
     assert summarise(rows, SEPVIT).where == expected
 
@@ -234,7 +232,7 @@ def test_the_page_has_a_row_an_axis_and_says_what_it_is_not(noisy: SpaceResult) 
         assert text.count(f"| `{axis}` |") == (4 if axis == "all" else 5)
     assert "a trial's training, 4.7x the canvases" in text
     assert "none is an accuracy on images of things" in text
-    assert "12 variants, one training of a trial, 3 longer ones" in text
+    assert "12 variants, one training of a trial, 2 longer ones" in text
 
 
 @pytest.mark.slow  # surrogates are fitted
@@ -244,7 +242,7 @@ def test_the_committed_summary_is_what_the_kept_trainings_give(space: str) -> No
     rows = pd.DataFrame(mean_statement._rows())
     known = rows[rows["space"] == space].set_index("axis")
     assert list(known.index) == list(fresh.index)
-    for column in ("variants", "tau", "low", "high", "fixed", "ceiling", "macs"):
-        assert known[column].astype(float).to_numpy() == pytest.approx(
-            fresh[column].to_numpy(float), abs=1e-4
+    for column in fresh.columns.drop("space"):
+        assert pd.to_numeric(known[column]).to_numpy() == pytest.approx(
+            fresh[column].to_numpy(float), abs=1e-4, nan_ok=True
         )
