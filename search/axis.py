@@ -16,7 +16,7 @@ from search.proxy.digits import CANVAS
 from search.proxy.mean_statement import mean_statement
 from search.proxy.scaling import family_steps
 from search.proxy.statement import statement
-from search.proxy.tasks import AUTO, AXES, CUE, axis_tasks, usual_axis
+from search.proxy.tasks import AUTO, AXES, CUE, USUAL, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
 from search.supernet.inheriting import equivalent_steps
@@ -93,7 +93,8 @@ class AxisOptions:
             return self.begun
         possible, why = self._possible_axes()
         if self.tasks == AUTO:
-            usual = usual_axis(space)
+            inherited = self.proxy is Proxy.SUPERNET  # routing then costs a variant next to nothing
+            usual = USUAL if inherited else usual_axis(space)
             return AXES[usual if usual in possible else CUE]
         tasks = axis_tasks(self.tasks)
         if self.tasks not in possible:

@@ -91,8 +91,8 @@ TasksOption = Annotated[
     typer.Option(
         "--tasks",
         help=f"Embedded tasks that accuracy is the mean of: {', '.join(AXES)}; {AUTO} is {USUAL} "
-        f"for {', '.join(USUAL_IN)}, else {CUE}, as with trainings that pause. A supernet learns "
-        "cue and routing alone.",
+        f"for {', '.join(USUAL_IN)} and with a supernet, which learns no other, else {CUE}, as "
+        "with trainings that pause.",
         rich_help_panel=ACCURACY,
     ),
 ]

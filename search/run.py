@@ -89,6 +89,7 @@ from search.settings import (
     read_saved,
 )
 from search.storage import lock_folder, open_study
+from search.supernet.statement import inheriting_statement
 from search.supernet.supernet import FILE as SUPERNET_FILE
 from search.supernet.supernet import Supernet
 from search.supernet.trainer import InheritingTrainer, check, supernet_progress
@@ -388,6 +389,7 @@ def _inheriting(
     """Train or load the run's supernet, and say how it ranks a sample that is trained as well."""
     limit, learned = settings.budgets.max_macs, RECIPES[settings.tasks]
     console.print(f"supernet: {folder / SUPERNET_FILE}, trained first if it is not there")
+    console.print(inheriting_statement(settings.space, settings.tasks)["does_not_resolve"][0])
     with supernet_progress(console, steps_of(learned)) as after_step:
         supernet = Supernet.obtain(
             space,

@@ -380,7 +380,7 @@ def test_accuracy_is_of_two_tasks_but_where_only_the_cue_task_goes_or_the_run_be
     assert AxisOptions(data=data).chosen_tasks("mobilevitv2") == ("cue",)
     inheriting = AxisOptions(data=data, proxy=Proxy.SUPERNET)
     assert inheriting.chosen_tasks("sepvit") == ("cue", "routing")
-    assert inheriting.chosen_tasks("mobilevitv2") == ("cue",)
+    assert inheriting.chosen_tasks("mobilevitv2") == ("cue", "routing")
     assert AxisOptions(data=data, fidelities="halving").chosen_tasks("sepvit") == ("cue",)
     assert AxisOptions(data=data, fidelities="screening").chosen_tasks("sepvit") == (
         "cue",
@@ -419,6 +419,7 @@ def test_a_supernet_takes_the_place_of_training_and_says_how_it_ranks(
     assert asked[0]["seed"] == settings.seed
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "10 variants agree with Kendall's tau 0.50" in " ".join(said.split())
+    assert "The order of similar variants: Kendall's tau of inherited accuracies" in said
 
 
 def test_help_names_every_sampler_and_default() -> None:
