@@ -327,7 +327,7 @@ def _table(result: SpaceResult) -> Table:
         if axis != list(result.axes)[-1]:
             readings["a trial's training, as all tasks"] = each.whole
         for name, found in readings.items():
-            cells = (_cell(each) for each in (found.tau, found.less, found.fixed))
+            cells = map(_cell, (found.tau, found.less, found.fixed))
             lines.append((f"`{axis}`", name, *cells))
         lines.append((f"`{axis}`", "another longer training", _cell(each.ceiling), DASH, DASH))
     header = ("axis", "what ranks", "Kendall's tau", "less another", "at fixed MACs")

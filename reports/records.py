@@ -2,9 +2,9 @@
 
 A run's folder holds ``settings.json`` and ``trials.csv``, and ``supernet_check.csv`` where variants
 inherit the weights of a supernet; ``pareto.csv`` and ``importance.csv`` join them when the run is
-finished. An empty cell means "not measured" and becomes NaN (numbers),
-None (yes or no) or the empty text. Every way in which a file can be broken is one
-:class:`RecordError` of one line that names the file, the place and what was expected there.
+finished. An empty cell means "not measured" and becomes NaN (numbers), None (yes or no) or the
+empty text. Every way in which a file can be broken is one :class:`RecordError` of one line that
+names the file, the place and what was expected there.
 """
 
 from __future__ import annotations
