@@ -516,21 +516,24 @@ class Inheritance(NamedTuple):
 
 def inheritance(run: Run) -> Inheritance | None:
     """What a run found of its supernet; None without one, or where all accuracies are equal."""
-    if len(run.inherited) < MIN_FOR_TAU:
-        return None
-    pairs = [row.inherited for row in run.inherited], [row.alone for row in run.inherited]
-    tau = float(kendalltau(*pairs).statistic)
-    return None if math.isnan(tau) else Inheritance(tau, len(run.inherited))
+    tau = _tau([(row.inherited, row.alone) for row in run.inherited])
+    return None if tau is None else Inheritance(tau, len(run.inherited))
 
 
 def _tau_title(points: Sequence[Point]) -> str:
     """How well MACs rank latency."""
-    if len(points) < MIN_FOR_TAU:
-        return "Latency against MACs"
-    tau = float(kendalltau([p.x for p in points], [p.y for p in points]).statistic)
-    if math.isnan(tau):  # all values equal
+    tau = _tau([(point.x, point.y) for point in points])
+    if tau is None:
         return "Latency against MACs"
     return f"MACs rank latency with Kendall's tau {tau:.2f} ({len(points)} variants)"
+
+
+def _tau(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Kendall's tau; None of few pairs, or where all values are equal."""
+    if len(pairs) < MIN_FOR_TAU:
+        return None
+    tau = float(kendalltau(*zip(*pairs, strict=True)).statistic)
+    return None if math.isnan(tau) else tau
 
 
 def _limits(

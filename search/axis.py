@@ -13,9 +13,8 @@ from search.data_proxy import RESOLUTION, ImageTraining, image_training
 from search.datasets import EMBEDDED, DataSettings
 from search.fidelities import check_fidelities
 from search.proxy.digits import CANVAS
-from search.proxy.mean_statement import mean_statement
+from search.proxy.mean_statement import trained_statement
 from search.proxy.scaling import family_steps
-from search.proxy.statement import statement
 from search.proxy.tasks import AUTO, AXES, CUE, USUAL, axis_tasks, usual_axis
 from search.proxy.transfer import work
 from search.settings import Proxy
@@ -170,24 +169,18 @@ def _embedded(space: Space, options: AxisOptions) -> Axis:
     family, tasks = space.unrank(0).family, options.chosen_tasks(space.name)
     search = embedded_recipe(proxy.SEARCH, family, options.steps)
     if options.proxy is Proxy.SUPERNET:
-        steps = equivalent_steps(len(tasks), search.batch)
+        statement, steps = inheriting_statement, equivalent_steps(len(tasks), search.batch)
     else:
-        steps = round(search.steps * work(search, tasks))
+        statement, steps = trained_statement, round(search.steps * work(search, tasks))
     return Axis(
         data=options.data,
         resolution=None,
         search_recipe=search,
         final_recipe=embedded_recipe(proxy.FULL, family, options.final_steps),
-        statement=_statement(space.name, tasks, options.proxy),
+        statement=statement(space.name, tasks),
         steps=steps,
         tasks=tasks,
     )
-
-
-def _statement(space: str, tasks: tuple[str, ...], source: Proxy) -> dict[str, Any]:
-    if source is Proxy.SUPERNET:
-        return inheriting_statement(space, tasks)
-    return statement(space) if tasks == (CUE,) else mean_statement(space, tasks)
 
 
 def embedded_recipe(recipe: proxy.ProxyRecipe, family: str, steps: int | None) -> proxy.ProxyRecipe:

@@ -8,8 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from search.proxy.statement import DESCRIPTION, NAME, NO_CLAIM, SEVERAL, committed_rows, order
-from search.proxy.tasks import AXES, LOCALISATION, ROUTING, TEXTURE
+from search.proxy.statement import (
+    DESCRIPTION,
+    NAME,
+    NO_CLAIM,
+    SEVERAL,
+    committed_rows,
+    order,
+    statement,
+)
+from search.proxy.tasks import AXES, CUE, LOCALISATION, ROUTING, TEXTURE
 
 SUMMARY = "task_audit_summary.csv"
 """In ``search/data``; ``python -m experiments.run task_audit`` writes the rows of a space."""
@@ -32,6 +40,11 @@ NOT_MEASURED = (
     "The order of variants of this space: how well this mean ranks them has not been measured; "
     "`python -m experiments.run task_audit --space SPACE` does that."
 )
+
+
+def trained_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
+    """What the accuracy of trainings on some tasks is: of the cue task alone, or of a mean."""
+    return statement(space) if tuple(tasks) == (CUE,) else mean_statement(space, tasks)
 
 
 def mean_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:

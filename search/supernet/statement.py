@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.proxy.mean_statement import audited, mean_statement
-from search.proxy.statement import ALL, NO_CLAIM, SEVERAL, TAU, order, read_summary, statement
+from search.proxy.mean_statement import audited, trained_statement
+from search.proxy.statement import ALL, NO_CLAIM, SEVERAL, TAU, order, read_summary
 from search.proxy.tasks import CUE
 
 INHERITED = (
@@ -37,7 +37,7 @@ def inheriting_statement(space: str, tasks: Sequence[str]) -> dict[str, Any]:
             claimed, and their ``ranking`` is None.
         tasks: What accuracy is the mean of; the supernet learned them.
     """
-    trained = statement(space) if tuple(tasks) == (CUE,) else mean_statement(space, tasks)
+    trained = trained_statement(space, tasks)
     ranked = _ranking(space, tasks, trained["ranking"])
     unresolved = NOT_MEASURED if ranked is None else order(ranked, SEVERAL, "inherited accuracies")
     return trained | {
