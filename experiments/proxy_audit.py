@@ -25,8 +25,9 @@ from effvit import ModelConfig
 from effvit.config import unknown_name
 from experiments.audit.gather import gather, score_column
 from experiments.audit.page import draw, page
-from experiments.audit.plan import MAX_MACS, plan
+from experiments.audit.plan import plan
 from experiments.audit.summary import FIXED, REGRET, STATISTICS, TAU, find, summarise
+from experiments.audit.supernet import obtain
 from experiments.catalogue import Options
 from experiments.measure import append_row, finished_rows, measure_all
 from experiments.progress import progress_bar
@@ -35,7 +36,6 @@ from search.proxy import ProxyRecipe
 from search.proxy.statement import SUMMARY
 from search.scores.many import score_all
 from search.scores.table import SCORES
-from search.supernet.supernet import Supernet
 from search.supernet.training import RECIPE
 from spaces import SPACES, get_space
 from spaces.space import Space
@@ -156,18 +156,9 @@ def _inherit(
     missing = [config for config in variants.values() if config.variant_id not in done]
     if not missing:
         return
-    recipe = _recipe(options.quick)
+    folder = files.folder / f"supernet-{space.name}"
+    supernet = obtain(space, folder, _recipe(options.quick), options.seed)
     with progress_bar() as bar:
-        steps = bar.add_task("training the supernet", total=recipe.steps)
-        supernet = Supernet.obtain(
-            space,
-            files.folder / f"supernet-{space.name}",
-            recipe=recipe,
-            seed=options.seed,
-            max_macs=MAX_MACS.get(space.name),
-            after_step=lambda done: bar.update(steps, completed=done),
-        )
-        bar.update(steps, completed=recipe.steps)
         variant = bar.add_task("inheriting", total=len(missing))
         for config in missing:
             inherited = supernet.score(config)

@@ -20,17 +20,16 @@ import pandas as pd
 from rich.console import Console
 
 from effvit.config import unknown_name
-from experiments.audit.plan import MAX_MACS, QUICK_STEPS, Plan, plan
+from experiments.audit.plan import QUICK_STEPS, Plan, plan
+from experiments.audit.supernet import obtain
 from experiments.catalogue import Options
-from experiments.progress import progress_bar
 from experiments.task_audit_page import REFERENCE, SEARCH, SUPERNET, committed, page, summarise
 from experiments.task_trainings import TaskTraining, left_out, measure_tasks
 from search.proxy.routing import RoutingRecipe
 from search.proxy.tasks import AXES, TASKS, USUAL
 from search.proxy.transfer import TransferRecipe
 from search.records import write_text
-from search.supernet.supernet import Supernet
-from search.supernet.training import ROUTING_RECIPE, steps_of
+from search.supernet.training import ROUTING_RECIPE
 from spaces import SPACES, get_space
 from spaces.space import Space
 
@@ -50,10 +49,11 @@ def run(options: Options) -> None:
         raise unknown_name("space", name, SPACES)
     path, space = raw(options.out, name), get_space(name)
     audit = plan(space, options.seed, quick=options.quick)
-    supernet = supernet_recipe(quick=options.quick)
-    planned = [*trainings(audit, space), *inheritances(audit, supernet, options.seed)]
-    obtain = functools.partial(_obtain, space, supernet, options)
-    rows = measure_tasks(planned, path, options.workers, obtain)
+    recipe = supernet_recipe(quick=options.quick)
+    planned = [*trainings(audit, space), *inheritances(audit, recipe, options.seed)]
+    folder = options.out / f"supernet-cue-routing-{name}"
+    supernet = functools.partial(obtain, space, folder, recipe, options.seed)
+    rows = measure_tasks(planned, path, options.workers, supernet)
     console = Console(soft_wrap=True)
     for line in left_out(rows):
         console.print(line, markup=False)
@@ -104,16 +104,3 @@ def supernet_recipe(*, quick: bool) -> RoutingRecipe:
         return ROUTING_RECIPE
     cue = dataclasses.replace(ROUTING_RECIPE.cue, steps=QUICK_STEPS)
     return dataclasses.replace(ROUTING_RECIPE, cue=cue, steps=QUICK_STEPS)
-
-
-def _obtain(space: Space, recipe: RoutingRecipe, options: Options) -> Supernet:
-    with progress_bar() as progress:
-        bar = progress.add_task("training the supernet", total=steps_of(recipe))
-        return Supernet.obtain(
-            space,
-            options.out / f"supernet-cue-routing-{space.name}",
-            recipe=recipe,
-            seed=options.seed,
-            max_macs=MAX_MACS.get(space.name),
-            after_step=lambda done: progress.update(bar, completed=done),
-        )
