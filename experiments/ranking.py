@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +82,25 @@ def binned_kendall(x: FloatArray, y: FloatArray, bins: FloatArray) -> FloatArray
 
 def one_and_the_others(*seeds: FloatArray) -> FloatArray:
     """Mean over seeds of tau between one and the mean of the others, of samples (..., n)."""
-    taus = []
-    for index, one in enumerate(seeds):
-        others = [other for place, other in enumerate(seeds) if place != index]
-        taus.append(kendall(one, np.mean(others, axis=0)))
+    taus = [kendall(one, others) for one, others in _left_out(seeds)]
     mean: FloatArray = np.mean(taus, axis=0)
     return mean
+
+
+def less_another(x: FloatArray, *seeds: FloatArray) -> FloatArray:
+    """Mean over seeds of how much better x than that seed ranks by the mean of the others.
+
+    Both are held against the same means, so that neither has the steadier one; samples (..., n).
+    """
+    differences = [kendall(x, others) - kendall(one, others) for one, others in _left_out(seeds)]
+    mean: FloatArray = np.mean(differences, axis=0)
+    return mean
+
+
+def _left_out(seeds: Sequence[FloatArray]) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Each seed, with the mean of the others."""
+    for index, one in enumerate(seeds):
+        yield one, np.mean([*seeds[:index], *seeds[index + 1 :]], axis=0)
 
 
 def pair_by_pair(*seeds: FloatArray) -> FloatArray:

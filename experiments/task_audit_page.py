@@ -19,6 +19,7 @@ from experiments.ranking import (
     FloatArray,
     estimate,
     kendall,
+    less_another,
     one_and_the_others,
     partial_kendall,
 )
@@ -55,8 +56,9 @@ intervals are of a bootstrap over variants:
 - *another longer training*: what noise allows, one such training against the mean of the others;
 - *as all tasks*: how well a trial's training ranks by the mean of all tasks that were trained.
 
-*Less another* is the difference of a tau to that of another longer training, resampled together:
-where its interval holds 0, these variants do not tell the two apart.
+*Less another* is the difference of a tau to that of another longer training, both with the same
+trainings (all longer ones but that other) and resampled together: where its interval holds 0, these
+variants do not tell the two apart.
 
 All are shares of cells of canvases of validation digits; none is an accuracy on images of things.
 """
@@ -73,7 +75,7 @@ class Ranked:
 
     Attributes:
         tau, fixed: Kendall's tau with the longer training, mean of its seeds; at fixed MACs.
-        less: How much more tau is than that of another longer training.
+        less: How much more tau is than that of another longer training, with the same trainings.
     """
 
     tau: Estimate
@@ -275,7 +277,8 @@ def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: floa
     inherited = _first(table, SUPERNET) if SUPERNET in table else None
 
     def ranked(says: FloatArray) -> Ranked:
-        return dataclasses.replace(_ranked(says, own, macs), less=_less_another(says, longer))
+        less = estimate(less_another, says, *longer)
+        return dataclasses.replace(_ranked(says, own, macs), less=less)
 
     return AxisResult(
         trial=ranked(trial),
@@ -292,15 +295,6 @@ def _axis(table: pd.DataFrame, whole: FloatArray, variants: Variants, work: floa
 
 def _ranked(says: FloatArray, truth: FloatArray, macs: FloatArray) -> Ranked:
     return Ranked(estimate(kendall, says, truth), estimate(partial_kendall, says, truth, macs))
-
-
-def _less_another(says: FloatArray, longer: FloatArray) -> Estimate:
-    """Tau with the longer training, less what one of its seeds (seeds, n) has with the others."""
-
-    def difference(says: FloatArray, *seeds: FloatArray) -> FloatArray:
-        return kendall(says, np.mean(seeds, axis=0)) - one_and_the_others(*seeds)
-
-    return estimate(difference, says, *longer)
 
 
 def page(results: Mapping[str, SpaceResult]) -> str:

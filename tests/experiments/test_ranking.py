@@ -15,6 +15,7 @@ from experiments.ranking import (
     binned_kendall,
     estimate,
     kendall,
+    less_another,
     one_and_the_others,
     pair_by_pair,
     partial_kendall,
@@ -132,3 +133,21 @@ def test_ceilings_by_hand() -> None:
     # b and c have the mean 2, 1.5, 3, a and c 2, 1.5, 2.5: each agrees with the third in two pairs.
     # a and b have the mean 1, 2, 3.5, which agrees with c in one.
     assert one_and_the_others(a, b, c) == pytest.approx((1 / 3 + 1 / 3 - 1 / 3) / 3)
+
+
+def test_a_reading_and_a_seed_are_compared_by_the_same_other_seeds() -> None:
+    a, b, x = np.array([1.0, 2, 3]), np.array([1.0, 3, 2]), np.array([1.0, 2, 4])
+    # By b, x agrees in two pairs of three, as a does; by a, x agrees in all, b in two of three.
+    assert less_another(x, a, b) == pytest.approx((0 + 2 / 3) / 2)
+    assert less_another(a, a, a) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(8)), st.permutations(range(8)), st.permutations(range(8)))
+def test_with_two_seeds_each_is_the_other_ones_reference(
+    x: list[int], a: list[int], b: list[int]
+) -> None:
+    reading, *seeds = (np.array(sample, float) for sample in (x, a, b))
+    mean = (kendall(reading, seeds[0]) + kendall(reading, seeds[1])) / 2
+    expected = mean - one_and_the_others(*seeds)
+    assert less_another(reading, *seeds) == pytest.approx(expected)
