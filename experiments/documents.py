@@ -23,6 +23,7 @@ from experiments import (
     proxy_tasks_page,
     sampler_benchmark_findings,
     sampler_benchmark_page,
+    score_health_page,
     task_audit,
     task_audit_page,
     tradeoff_curves,
@@ -79,22 +80,23 @@ def documents(folder: Path) -> dict[str, Callable[[], Document]]:
         pages[overview.PAGE] = functools.partial(of_ablations, folder)
     if latency_page.measured(folder):
         pages[latency_page.PAGE] = functools.partial(of_latency, folder)
-    if (folder / tradeoff_curves.POINTS).exists():
-        pages[tradeoff_curves.PAGE] = functools.partial(of_tradeoffs, folder)
-    if (folder / sampler_benchmark_page.RAW).exists():
-        pages[sampler_benchmark_page.PAGE] = functools.partial(of_samplers, folder)
-    if (folder / fidelity_benchmark.SUMMARY).exists():
-        pages[fidelity_page.PAGE] = functools.partial(of_fidelities, folder)
-    if (folder / vit_bench.RESULT).exists():
-        pages[vit_bench.PAGE] = functools.partial(of_vit_bench, folder)
-    if (folder / proxy_tasks_page.RAW).exists():
-        pages[proxy_tasks_page.PAGE] = functools.partial(of_proxy_tasks, folder)
+    of_files: dict[str, tuple[str, Callable[[Path], Document]]] = {
+        tradeoff_curves.POINTS: (tradeoff_curves.PAGE, of_tradeoffs),
+        sampler_benchmark_page.RAW: (sampler_benchmark_page.PAGE, of_samplers),
+        fidelity_benchmark.SUMMARY: (fidelity_page.PAGE, of_fidelities),
+        vit_bench.RESULT: (vit_bench.PAGE, of_vit_bench),
+        proxy_tasks_page.RAW: (proxy_tasks_page.PAGE, of_proxy_tasks),
+        score_health_page.SUMMARY: (score_health_page.PAGE, of_score_health),
+    }
+    for kept, (page, make) in of_files.items():
+        if (folder / kept).exists():
+            pages[page] = functools.partial(make, folder)
     if task_audit.kept(folder):
         pages[task_audit_page.PAGE] = functools.partial(of_task_audit, folder)
     audits = {space: Files(folder, space).table for space in VARIANTS}
-    kept = {space: path for space, path in audits.items() if path.exists()}
-    if kept:
-        pages[audit_page.PAGE] = functools.partial(of_audits, kept)
+    audited = {space: path for space, path in audits.items() if path.exists()}
+    if audited:
+        pages[audit_page.PAGE] = functools.partial(of_audits, audited)
     return pages
 
 
@@ -144,6 +146,11 @@ def of_proxy_tasks(folder: Path) -> Document:
     rows = pd.read_csv(folder / proxy_tasks_page.RAW)
     images = {proxy_tasks_page.FIGURE: proxy_tasks_page.draw(rows)}
     return Document(proxy_tasks_page.page(rows), images)
+
+
+def of_score_health(folder: Path) -> Document:
+    """The page about scores that are no finite numbers."""
+    return Document(score_health_page.page(pd.read_csv(folder / score_health_page.SUMMARY)), {})
 
 
 def of_task_audit(folder: Path) -> Document:

@@ -17,8 +17,10 @@ from rich.table import Table
 from effvit import ConfigError, ModelConfig
 from experiments.catalogue import Options
 from experiments.measure import append_row, finished_rows
+from experiments.score_health_page import PAGE, SUMMARY, finding, page
 from search.environment import environment
 from search.proxy.scaling import proxy_config
+from search.records import write_text
 from search.scores.many import Scored, score_all
 from search.scores.table import SCORES
 from spaces import SPACES, get_space
@@ -29,7 +31,7 @@ VARIANTS, QUICK_VARIANTS = 250, 8
 IMAGES = 4
 """Canvases of a batch: as few as ZiCo takes."""
 
-RAW, SUMMARY = "score_health.csv", "score_health_summary.csv"
+RAW = "score_health.csv"
 
 
 def run(options: Options) -> None:
@@ -44,8 +46,11 @@ def run(options: Options) -> None:
         _score(space, configs, options)
     summary = summarise(finished_rows(options.out / RAW))
     summary.to_csv(options.out / SUMMARY, index=False, float_format="%.5g")
+    write_text(options.out / PAGE, page(summary))
     show(summary, console)
-    console.print(f"written: {options.out / RAW}, {options.out / SUMMARY}", soft_wrap=True)
+    console.print(finding(summary), soft_wrap=True)
+    written = ", ".join(str(options.out / name) for name in (RAW, SUMMARY, PAGE))
+    console.print(f"written: {written}", soft_wrap=True)
 
 
 def _is_scaled(space: str) -> bool:

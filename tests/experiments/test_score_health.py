@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from effvit import ModelConfig
-from experiments import score_health
+from experiments import score_health, score_health_page
 from experiments.catalogue import Options
 from experiments.measure import finished_rows
 from search.scores.many import Scored
@@ -46,7 +46,7 @@ def test_spaces_are_scored_and_what_is_not_finite_is_counted(
     tmp_path: Path, scored: list[str]
 ) -> None:
     score_health.run(Options(out=tmp_path, quick=True))
-    summary = pd.read_csv(tmp_path / score_health.SUMMARY)
+    summary = pd.read_csv(tmp_path / score_health_page.SUMMARY)
     assert set(summary["space"]) == set(TWO_SPACES)
     for row in summary.to_dict("records"):
         assert row["variants"] == score_health.QUICK_VARIANTS
@@ -54,6 +54,19 @@ def test_spaces_are_scored_and_what_is_not_finite_is_counted(
         assert row["not_finite"] == missing
         assert row["different"] == score_health.QUICK_VARIANTS - missing
         assert row["seconds_median"] == 0.5
+
+
+def test_the_page_says_which_score_is_not_finite(tmp_path: Path, scored: list[str]) -> None:
+    score_health.run(Options(out=tmp_path, quick=True))
+    page = (tmp_path / score_health_page.PAGE).read_text(encoding="utf-8")
+    variants = len(TWO_SPACES) * score_health.QUICK_VARIANTS
+    values = variants * len(SCORES)
+    assert (
+        f"{variants} variants of 2 spaces, {len(SCORES)} scores each: {values} values. "
+        f"{variants} are not finite." in page
+    )
+    assert f"| `grasp` | arXiv 2002.07376 | published | {variants} of {variants} | 0 |" in page
+    assert f"| `zen` | arXiv 2102.01063 | published | 0 of {variants} | {variants} |" in page
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, scored: list[str]) -> None:
