@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from effvit import ConfigError, ModelConfig, model_costs
+from search.blas import one_blas_thread
 from search.samplers.features import COST_SPREAD, Features
 from search.samplers.gaussian import GaussianProcess, fit_kernel, standard
 from spaces.space import Space
@@ -168,6 +169,7 @@ class _Calibrated:
 class _Model:
     """A Gaussian process with its noise; deviations are of a single training."""
 
+    @one_blas_thread()
     def __init__(self, rows: FloatArray, values: FloatArray) -> None:
         self._centre = rows.mean(0)
         spread = rows.std(0)
@@ -179,6 +181,7 @@ class _Model:
         self._noise = float(kernel.k2.noise_level) * deviation**2
         self._process = GaussianProcess(kernel, scaled, values)
 
+    @one_blas_thread()
     def __call__(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         mean, deviation = self._process(self._scaled(rows))
         noisy = np.sqrt(np.square(deviation) + self._noise)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+
+# numpy reads it when it is loaded, in processes that tests start as well.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pytest
 import torch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,24 +12,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from threadpoolctl import ThreadpoolController
 
 from effvit import ConfigError, ModelConfig
+from search.blas import one_blas_thread
 from search.samplers.bulk import Known, Numbered, Pool
 from search.samplers.history import History, claim
 from search.samplers.setting import Setting
 from search.samplers.variation import Variation
 from spaces.space import Space
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    """What sets the threads of numpy's and scipy's linear algebra, once these are loaded.
-
-    A proposal's matrices are small: more threads than one only wait for each other, in CPU time of
-    all of them. And sums of one thread do not depend on how many there are.
-    """
-    return ThreadpoolController()
 
 
 class SpaceExhaustedError(ConfigError):
@@ -112,7 +101,7 @@ class ArchitectureSampler(WholeSpaceSampler):
             # Two workers that ask at the same moment share all but the number, and get out of step.
             place = [order] if attempt == 0 else [order, trial.number, attempt]
             seeds = np.random.SeedSequence([self.setting.seed, *place])
-            with _blas().limit(limits=1, user_api="blas"):
+            with one_blas_thread():
                 config = self.propose(study, trial, seeds)
             params = self.variation.parameters(self.variation.choices(config))
             claim(study, trial, order, params)
