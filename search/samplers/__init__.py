@@ -75,7 +75,8 @@ SAMPLERS: dict[str, SamplerKind] = {
         "genetic algorithm, reference points; for three objectives and more",
     ),
     "gp": SamplerKind(
-        guarded(lambda seed: GPSampler(seed=seed)),
+        # Seconds an answer, and asked again it mostly gives the same one.
+        guarded(lambda seed: GPSampler(seed=seed), patience=4),
         "Optuna's Gaussian process; seconds a proposal, for few and expensive trials",
     ),
     "qmc": SamplerKind(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from optuna.samplers import BaseSampler
@@ -15,11 +15,14 @@ from search.samplers.base import ArchitectureSampler
 from search.samplers.setting import Setting
 from spaces import InvalidVariant
 
+PATIENCE: Final = 30
+"""How often a sampler that draws is asked for one trial."""
+
 
 class GuardedSampler(ArchitectureSampler):
     """Lets another sampler propose, and passes on only valid, affordable and unseen variants.
 
-    What the wrapped sampler proposes is rejected until it fits; after :attr:`patience` rejections a
+    What the wrapped sampler proposes is rejected until it fits; after so many rejections a
     neighbour of its last valid proposal is taken, and at last a uniform draw from the affordable
     part of the space.
 
@@ -28,10 +31,13 @@ class GuardedSampler(ArchitectureSampler):
     study itself has the run's seed alone.
     """
 
-    patience = 30
-
     def __init__(
-        self, setting: Setting, make: Callable[[int], BaseSampler], *, resumes: bool = False
+        self,
+        setting: Setting,
+        make: Callable[[int], BaseSampler],
+        *,
+        resumes: bool = False,
+        patience: int = PATIENCE,
     ) -> None:
         """Guard a sampler.
 
@@ -39,8 +45,10 @@ class GuardedSampler(ArchitectureSampler):
             setting: The search.
             make: Makes the sampler to wrap from a seed.
             resumes: Whether it keeps its place in the study.
+            patience: How often it is asked for one trial.
         """
         super().__init__(setting)
+        self._patience = patience
         self._make = make
         self._resumes = resumes
         self._inner: BaseSampler = make(setting.seed)
@@ -63,7 +71,7 @@ class GuardedSampler(ArchitectureSampler):
         self._inner = self._make(seed)
         self._inner.before_trial(study, trial)
         last: ModelConfig | None = None
-        for _ in range(self.patience):
+        for _ in range(self._patience):
             config = self._decode(self._ask(study, trial))
             if config is None:
                 continue
@@ -92,7 +100,7 @@ class GuardedSampler(ArchitectureSampler):
 
 
 def guarded(
-    make: Callable[[int], BaseSampler], *, resumes: bool = False
+    make: Callable[[int], BaseSampler], *, resumes: bool = False, patience: int = PATIENCE
 ) -> Callable[[Setting], ArchitectureSampler]:
     """How a guarded sampler is made for a search; arguments as for :class:`GuardedSampler`."""
-    return lambda setting: GuardedSampler(setting, make, resumes=resumes)
+    return lambda setting: GuardedSampler(setting, make, resumes=resumes, patience=patience)

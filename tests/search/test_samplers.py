@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -247,6 +250,38 @@ def test_invalid_proposals_are_not_passed_on() -> None:
         invalid += bool(space.violations(trial.params))
     assert invalid > 10
     assert len(Run("random", space, InMemoryStorage()).go_on(50)) == 50
+
+
+class Stubborn(optuna.samplers.RandomSampler):
+    """Proposes one variant, whatever it is asked."""
+
+    def __init__(self, space: Space, asked: list[int]) -> None:
+        super().__init__()
+        self.only = space.unrank(0)
+        self._space, self._asked = space, asked
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._asked.append(trial.number)
+        return self._space.encode(self.only)
+
+
+def test_a_stubborn_sampler_is_asked_so_often_then_a_neighbour_is_taken(space: Space) -> None:
+    asked: list[int] = []
+    stubborn = Stubborn(space, asked)
+    setting = Setting(space, unlimited, 0, KNOWN)
+    sampler = GuardedSampler(setting, lambda _: stubborn, patience=4)
+    study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
+    first, second = (space.suggest(study.ask()) for _ in range(2))
+    assert first == stubborn.only
+    assert second in space.neighbours(first)
+    assert asked == [0, 1, 1, 1, 1]
 
 
 def test_low_discrepancy_sequence_is_one_sequence(space: Space) -> None:
