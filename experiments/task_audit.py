@@ -20,7 +20,7 @@ import pandas as pd
 from rich.console import Console
 
 from effvit.config import unknown_name
-from experiments.audit.plan import QUICK_STEPS, Plan, plan
+from experiments.audit.plan import QUICK_STEPS, REFERENCE_SEEDS, Plan, plan
 from experiments.audit.supernet import obtain
 from experiments.catalogue import Options
 from experiments.task_audit_page import REFERENCE, SEARCH, SUPERNET, committed, page, summarise
@@ -35,9 +35,6 @@ from spaces.space import Space
 
 SPACE = "sepvit"
 SEARCH_SEED = 0
-REFERENCE_SEEDS = (100, 101)
-"""Of the longer training."""
-
 ALL_TASKS = ("sepvit",)
 """Spaces whose variants are trained on all tasks; those of others on the two of the usual axis."""
 

@@ -12,11 +12,10 @@ from scipy import stats
 
 from effvit import ConfigError
 from experiments import task_audit
-from experiments.audit.plan import plan
+from experiments.audit.plan import REFERENCE_SEEDS, plan
 from experiments.catalogue import DATA, Options
 from experiments.ranking import Estimate, FloatArray
 from experiments.task_audit import (
-    REFERENCE_SEEDS,
     SEARCH_SEED,
     inheritances,
     kept,
@@ -72,7 +71,7 @@ def made_up(variants: int = 12, noise: float = 0.0) -> pd.DataFrame:
 def test_the_variants_are_those_of_the_proxy_audit_trained_as_a_trial_and_longer() -> None:
     audit = plan(SEPVIT, 0)
     planned = trainings(audit, SEPVIT)
-    assert len(planned) == 3 * len(audit.variants)
+    assert len(planned) == (1 + len(REFERENCE_SEEDS)) * len(audit.variants)
     assert {each.label: each.config for each in planned} == audit.variants
     routing = [(t.recipe.routing, t.seed) for t in planned if isinstance(t.recipe, TransferRecipe)]
     steps = {(recipe.cue.steps, recipe.steps, seed) for recipe, seed in routing}
@@ -237,7 +236,7 @@ def test_the_page_has_a_row_an_axis_and_says_what_it_is_not(noisy: SpaceResult) 
         assert text.count(f"| `{axis}` |") == (4 if axis == "all" else 5)
     assert "a trial's training, 4.7x the canvases" in text
     assert "none is an accuracy on images of things" in text
-    assert "12 variants, one training of a trial, 2 longer ones" in text
+    assert f"12 variants, one training of a trial, {len(REFERENCE_SEEDS)} longer ones" in text
 
 
 @pytest.mark.slow  # surrogates are fitted
