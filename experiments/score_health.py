@@ -8,6 +8,8 @@ many differ, quartiles, and seconds a variant.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from rich.console import Console
@@ -136,14 +138,15 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 def show(summary: pd.DataFrame, console: Console) -> None:
     """Print what is not finite, and what each score costs."""
     table = Table(box=None, header_style="bold")
-    columns = ("space", "score", "variants", "not finite", "different", "median", "seconds")
-    for name in columns:
-        table.add_column(name, justify="left" if name in columns[:2] else "right")
+    for name in ("space", "score", "not finite", "distinct", "median", "seconds"):
+        justify: Literal["left", "right"] = "left" if name in ("space", "score") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
     for row in summary.to_dict("records"):
         table.add_row(
             str(row["space"]),
             str(row["score"]),
-            *(str(row[name]) for name in ("variants", "not_finite", "different")),
+            f"{row['not_finite']} of {row['variants']}",
+            str(row["different"]),
             f"{row['median']:.4g}",
             f"{row['seconds_median']:.3f}",
         )

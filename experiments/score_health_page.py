@@ -14,8 +14,8 @@ INTRODUCTION = """# Is every zero-cost score a number?
 
 `python -m experiments.run score_health` draws random variants of each space that the proxy can
 scale, and scores every scaled network once on a batch of {images} canvases. What is not finite, NaN
-or infinite, is counted. Where larger is better only by assumption, not by the paper, the table says
-so; how well scores rank is on [the page of the audit](proxy_audit.md)."""
+or infinite, is counted. "Assumed" are directions where this project, not the paper, says that
+larger is better; how well scores rank is on [the page of the audit](proxy_audit.md)."""
 
 VALUES = """## Values
 
