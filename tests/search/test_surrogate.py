@@ -9,8 +9,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.gaussian_process.kernels import Kernel
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from effvit import ConfigError, ModelConfig, model_cost
+from search.samplers.gaussian import fit_kernel
+from search.samplers.setting import FloatArray
 from search.surrogate import LEAST, Encoder, Surrogate, out_of_fold
 from spaces import get_space
 
@@ -98,6 +102,25 @@ def test_the_same_trainings_give_the_same_guesses() -> None:
     first, again = (told(12).guess(variants(4, 2)) for _ in range(2))
     assert np.array_equal(first.mean, again.mean)
     assert np.array_equal(first.low, again.low)
+
+
+def test_small_matrices_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+
+    def watched(rows: FloatArray, values: FloatArray) -> Kernel:
+        seen.update(blas_threads())
+        return fit_kernel(rows, values)
+
+    monkeypatch.setattr("search.surrogate.fit_kernel", watched)
+    rng = np.random.default_rng(0)
+    with threadpool_limits(limits=2, user_api="blas"):
+        out_of_fold(rng.random((12, 2)), rng.normal(size=12))
+        assert blas_threads() == {2}
+    assert seen == {1}
+
+
+def blas_threads() -> set[int]:
+    return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
 
 
 def test_a_left_out_value_does_not_tell_itself() -> None:
