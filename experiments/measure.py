@@ -144,3 +144,10 @@ def append_row(path: Path, row: Row) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def machines(rows: pd.DataFrame) -> str:
+    """Each processor that rows were measured on, with its version of torch and the last date."""
+    last = rows.groupby(["cpu", "torch"], sort=False, as_index=False)["date"].max()
+    found = zip(last["cpu"], last["torch"], last["date"], strict=True)
+    return "; ".join(f"{cpu}, torch {torch}, {date[:10]}" for cpu, torch, date in found)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from experiments.ablation.layout import Table
 from experiments.ablation.writers import markdown_table
+from experiments.measure import machines
 from search.scores.table import SCORES
 
 PAGE, SUMMARY = "score_health.md", "score_health_summary.csv"
@@ -38,7 +39,7 @@ def page(summary: pd.DataFrame) -> str:
         markdown_table(_health(summary)),
         VALUES,
         markdown_table(_values(summary)),
-        _measured(summary),
+        f"Seconds are medians of one thread. {machines(summary)}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -86,12 +87,3 @@ def _values(summary: pd.DataFrame) -> Table:
 def _quartiles(row: dict[str, float]) -> str:
     low, median, high = (f"{row[name]:.3g}" for name in ("low_quartile", "median", "high_quartile"))
     return f"{median} ({low} to {high})"
-
-
-def _measured(summary: pd.DataFrame) -> str:
-    """Where and when."""
-    once = summary.drop_duplicates(["cpu", "torch", "date"])
-    where = {
-        f"{row.cpu}, torch {row.torch}, {str(row.date)[:10]}": None for row in once.itertuples()
-    }
-    return f"Seconds are medians of one thread. {'; '.join(where)}."

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from effvit import ModelConfig, as_config
 from experiments.ablation.layout import DASH, Table
 from experiments.ablation.writers import markdown_table
+from experiments.measure import machines
 from experiments.ranking import (
     Estimate,
     FloatArray,
@@ -226,15 +227,8 @@ def summarise(rows: pd.DataFrame, space: Space) -> SpaceResult:
         baseline=estimate(kendall, variants.macs, whole),
         seconds=float(rows.loc[rows["recipe"] == SEARCH, "seconds"].median()),
         by_token=_by_token(tables, described["config"]),
-        where=_where(rows),
+        where=machines(rows),
     )
-
-
-def _where(rows: pd.DataFrame) -> str:
-    """Each processor, with its version of torch and the last date."""
-    last = rows.groupby(["cpu", "torch"], sort=False, as_index=False)["date"].max()
-    machines = zip(last["cpu"], last["torch"], last["date"], strict=True)
-    return "; ".join(f"{cpu}, torch {torch}, {date[:10]}" for cpu, torch, date in machines)
 
 
 def _by_token(tables: Mapping[str, pd.DataFrame], configs: pd.Series[str]) -> pd.DataFrame:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.gaussian_process.kernels import Kernel
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from effvit import ConfigError, ModelConfig, model_cost
 from search.samplers.gaussian import fit_kernel
 from search.samplers.setting import FloatArray
 from search.surrogate import LEAST, Encoder, Surrogate, out_of_fold
 from spaces import get_space
+from tests.search.blas import blas_threads
 
 pytestmark = pytest.mark.slow  # Gaussian processes are fitted many times
 
@@ -117,10 +118,6 @@ def test_small_matrices_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
         out_of_fold(rng.random((12, 2)), rng.normal(size=12))
         assert blas_threads() == {2}
     assert seen == {1}
-
-
-def blas_threads() -> set[int]:
-    return {found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
 
 
 def test_a_left_out_value_does_not_tell_itself() -> None:
